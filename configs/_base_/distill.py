@@ -1,0 +1,5 @@
+"""What every distillation run has beside its student: the classes, and checkpoints that resume exactly."""
+
+custom_imports = dict(imports=["det_distill.plugins"])
+custom_hooks = [dict(type="AdapterStateHook"), dict(type="ExactResumeHook")]
+find_unused_parameters = False

@@ -1,0 +1,8 @@
+"""Faster R-CNN C4 R101 on Pascal VOC 07+12."""
+
+_base_ = ["../_base_/models/faster-rcnn_r101_c4.py", "voc0712_4e.py"]
+
+model = dict(
+    rpn_head=dict(anchor_generator=dict(scales=[8, 16, 32])),  # [code] on VOC
+    roi_head=dict(bbox_head=dict(num_classes=20)),
+)

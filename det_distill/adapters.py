@@ -1,0 +1,41 @@
+"""Fit student features to the teacher's channels."""
+
+import torch
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+
+
+@MODELS.register_module()
+class ConvAdapter(nn.Module):
+    """One convolution from the student's channels to the teacher's, the map's size kept.
+
+    Args:
+        student_channels: C of the student's map; inferred by the term that owns the adapter.
+        teacher_channels: C of the teacher's map; inferred likewise.
+        kernel: 1 or 3.
+        relu: Rectify the result: for a teacher's map taken behind a ReLU. Pyramid levels are signed, so no.
+        init_std: Standard deviation of the truncated normal weights (the imitation paper's code: 1e-4);
+            None keeps PyTorch's default. The bias starts at 0 either way where given.
+    """
+
+    def __init__(
+        self,
+        student_channels: int,
+        teacher_channels: int,
+        kernel: int = 3,
+        relu: bool = False,
+        init_std: float | None = None,
+    ) -> None:
+        super().__init__()
+        if kernel not in (1, 3):
+            raise ValueError(f"kernel={kernel}; an adapter's convolution is 1 or 3 wide")
+        self.conv = nn.Conv2d(student_channels, teacher_channels, kernel, padding=kernel // 2)
+        self.relu = relu
+        if init_std is not None:
+            nn.init.trunc_normal_(self.conv.weight, std=init_std, a=-2 * init_std, b=2 * init_std)
+            nn.init.zeros_(self.conv.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_student, H, W) to (B, C_teacher, H, W)."""
+        x = self.conv(x)
+        return torch.relu(x) if self.relu else x

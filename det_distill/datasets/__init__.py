@@ -1,0 +1,1 @@
+"""Data sets to train and judge detectors on; nothing here knows of distillation."""

@@ -1,0 +1,163 @@
+"""The student learns, a frozen teacher watches; to everything else this is the student.
+
+Why a detector and not a runner or a hook: MMDetection's own tools train it, test it and log it as they do
+any model, and its checkpoint is the student's.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmdet.models.detectors.base import BaseDetector
+from mmdet.registry import MODELS
+from mmengine.logging import MessageHub
+from torch import Tensor, nn
+
+from det_distill.configs import load_config, only_keys, suggestion
+from det_distill.randomness import untouched
+from det_distill.scene import Scene
+from det_distill.state import hide_prefix, restore_prefix
+from det_distill.teacher import Teacher
+from det_distill.terms.base import Batch, Term
+from det_distill.views.two_stage import ROIS, TwoStageView
+
+
+def build_student(cfg: Mapping[str, Any], data_preprocessor: Mapping[str, Any] | None) -> nn.Module:
+    """A stock detector from its model dict, or from `dict(config="path or mmdet::name")`."""
+    if "config" in cfg and "type" not in cfg:
+        only_keys(cfg, ("config",), "student")
+        cfg = load_config(cfg["config"], "student.config").model
+    model = dict(cfg)
+    if data_preprocessor is not None:
+        model.setdefault("data_preprocessor", data_preprocessor)
+    return MODELS.build(model)
+
+
+@MODELS.register_module()
+class Distiller(BaseDetector):
+    """A stock student that also learns from a teacher, by weighted terms.
+
+    `loss` is the student's own, untouched, plus `loss_<term>` for each term; `predict` and `tensor` modes
+    are the student's. With every weight at 0 training is bit-identical to stock training of the student.
+
+    Args:
+        student: Model config of a detector, or `dict(config=...)`.
+        teacher: `dict(config=..., checkpoint=...)`, see `Teacher`.
+        terms: Configs of terms by name; a term set to None is left out.
+        task_weights: Multipliers of the student's own losses by their log name; 1 where not named.
+        data_preprocessor: Used where the student's config has none.
+        init_cfg: Must be None; initialisation is the student's own.
+
+    Raises:
+        ValueError: A part cannot be built or wired; names the config key, what was found and the nearest valid.
+    """
+
+    def __init__(
+        self,
+        student: Mapping[str, Any],
+        teacher: Mapping[str, Any],
+        terms: Mapping[str, Any],
+        task_weights: Mapping[str, float] | None = None,
+        data_preprocessor: Mapping[str, Any] | None = None,
+        init_cfg: None = None,
+    ) -> None:
+        if init_cfg is not None:
+            raise ValueError("Distiller.init_cfg is unused: set it in the student's own config")
+        own = build_student(student, data_preprocessor)
+        super().__init__(data_preprocessor=own.data_preprocessor)
+        self.student = own
+        self.task_weights = dict(task_weights or {})
+        self.saves_adapters = False  # AdapterStateHook sets it
+        with untouched():  # whatever the teacher and the adapters draw, the student's stream goes on as without them
+            self.view = TwoStageView(self.student, "student")
+            self.teacher = Teacher.from_config(teacher)
+            self.teacher.match(self.view, self.data_preprocessor)
+            self.terms = nn.ModuleDict(self._build_terms(terms))
+        self._register_state_dict_hook(hide_prefix)
+
+    def _build_terms(self, configs: Mapping[str, Any]) -> dict[str, Term]:
+        built: dict[str, Term] = {}
+        for name, cfg in configs.items():
+            if cfg is None:
+                continue
+            if not name.isidentifier():
+                raise ValueError(f"terms: {name!r} is no identifier; it becomes the log name 'loss_{name}'")
+            try:
+                term = MODELS.build(cfg)
+                term.wire(self.view.dry_run(term.taps), self.teacher.dry_run(term.taps), self.view.priors)
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"terms.{name}: {error}") from error
+            built[name] = term
+        return built
+
+    # ------------------------------------------------------------ training
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: Sequence[Any]) -> dict[str, Any]:
+        """The student's losses, and `loss_<term>` of each term; a term at strength 0 computes nothing."""
+        self._demand_hook()
+        strengths = {name: term.strength() for name, term in self.terms.items()}
+        active = [name for name, strength in strengths.items() if strength]
+        taps = sorted({tap for name in active for tap in self.terms[name].taps})
+        boxes = [ROIS] if any(self.view.stage(tap) == "roi" for tap in taps) else []
+        with self.view.record((*taps, *boxes)) as seen:
+            losses = self._weighted(self.student.loss(batch_inputs, batch_data_samples))
+        values: dict[str, Tensor | dict[str, Tensor]] = {}
+        if active:
+            shown = self.teacher.watch(batch_inputs, batch_data_samples, taps, seen[ROIS] if boxes else None)
+            batch = Batch(Scene.from_samples(batch_data_samples), batch_data_samples, self.view.priors)
+            values = {name: self.terms[name](seen, shown, batch) for name in active}
+        for name, strength in strengths.items():
+            value = values.get(name, batch_inputs.new_zeros(()))
+            parts = {f".{part}": one for part, one in value.items()} if isinstance(value, dict) else {"": value}
+            for part, one in parts.items():
+                self._add(losses, f"loss_{name}{part}", one * strength if name in values else one)
+        return losses
+
+    def _add(self, losses: dict[str, Any], key: str, value: Tensor) -> None:
+        if key in losses:
+            raise ValueError(f"the student already logs '{key}'; give that term another name")
+        losses[key] = value
+
+    def _weighted(self, losses: dict[str, Any]) -> dict[str, Any]:
+        for key, weight in self.task_weights.items():
+            if key not in losses:
+                raise ValueError(
+                    f"task_weights.{key} names none of the student's losses{suggestion(key, losses)}; it logs "
+                    f"{', '.join(losses)}"
+                )
+            found = losses[key]
+            losses[key] = [one * weight for one in found] if isinstance(found, list | tuple) else found * weight
+        return losses
+
+    def _demand_hook(self) -> None:
+        """In a Runner, adapters that no hook saves would be lost with the first interruption: say so at once."""
+        running = MessageHub.get_current_instance().get_info("iter") is not None
+        if running and not self.saves_adapters and any(True for _ in self.terms.parameters()):
+            raise RuntimeError(
+                "adapters of the terms would not be saved: add dict(type='AdapterStateHook') to custom_hooks, or "
+                "configs/_base_/distill.py to _base_"
+            )
+
+    # ------------------------------------------------------------ the student, to everything else
+
+    def predict(self, batch_inputs: Tensor, batch_data_samples: Sequence[Any], rescale: bool = True) -> Any:
+        return self.student.predict(batch_inputs, batch_data_samples, rescale=rescale)
+
+    def _forward(self, batch_inputs: Tensor, batch_data_samples: Sequence[Any] | None = None) -> Any:
+        return self.student._forward(batch_inputs, batch_data_samples)
+
+    def extract_feat(self, batch_inputs: Tensor) -> Any:
+        return self.student.extract_feat(batch_inputs)
+
+    def init_weights(self) -> None:
+        """The student's initialisation, from the same random stream as without a Distiller."""
+        self.student.init_weights()
+        self._is_init = True
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "Distiller":
+        self.teacher.apply(fn)
+        return super()._apply(fn, recurse)
+
+    def _load_from_state_dict(self, state_dict: "OrderedDict[str, Any]", prefix: str, *args: Any) -> None:
+        restore_prefix(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -1,0 +1,224 @@
+"""Pictures of masks on images: arrays in, a new image out.
+
+Images are (H, W, 3) uint8, RGB. No function paints on what it was given.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+Picture = NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+INK, FAINT, PAPER, BAND = (28, 30, 36), (110, 114, 122), (255, 255, 255), (236, 238, 242)
+GAP = 12  # pixels between the pictures of a grid
+BORDERED = 8  # cells at least this many pixels wide get a border; smaller ones would be all border
+
+
+def zoom_for(width: int, least: int = 240, most: int = 480) -> float:
+    """How much to enlarge (by an integer) or shrink a picture of `width` to lie in a grid of readable size."""
+    if width < 1:
+        raise ValueError(f"width: want at least 1 pixel, got {width}")
+    return math.ceil(least / width) if width < least else min(1.0, most / width)
+
+
+def resize(image: Picture, zoom: float) -> Picture:
+    """A copy, `zoom` times as large, at least one pixel each way."""
+    _check_image(image)
+    if not (math.isfinite(zoom) and zoom > 0):
+        raise ValueError(f"zoom: want a positive number, got {zoom}")
+    height, width = (max(1, round(side * zoom)) for side in image.shape[:2])
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def overlay(
+    image: Picture,
+    mask: NDArray[np.bool_],
+    stride: tuple[float, float],
+    colour: Colour = (0, 170, 120),
+    opacity: float = 0.5,
+    shade: float = 0.3,
+) -> Picture:
+    """Tint the cells that are on, darken and pale the others a little; outline what is on.
+
+    Args:
+        image: (H, W, 3) uint8.
+        mask: (h, w) bool; cell (i, j) covers pixels from (i * y, j * x). The last row and column may stick out.
+        stride: (x, y), pixels of `image` per cell; may be fractional.
+        colour: of the cells that are on.
+        opacity: of the tint, in [0, 1].
+        shade: how far cells that are off go towards black, in [0, 1].
+
+    Raises:
+        ValueError: On another shape or dtype, or if the cells cover the image not at all or not just (to a pixel).
+    """
+    _check_image(image)
+    if mask.ndim != 2 or mask.dtype != np.bool_ or not mask.size:
+        raise ValueError(f"mask: want bool (h, w), got {mask.dtype} {mask.shape}")
+    for name, share in (("opacity", opacity), ("shade", shade)):
+        if not 0 <= share <= 1:
+            raise ValueError(f"{name}: want a number in [0, 1], got {share}")
+    paint = np.asarray(_checked_colour(colour), dtype=np.float64)
+    cell_y = _cell_of_pixel(image.shape[0], mask.shape[0], stride[1], "rows")
+    cell_x = _cell_of_pixel(image.shape[1], mask.shape[1], stride[0], "columns")
+
+    on = mask[np.ix_(cell_y, cell_x)]  # (H, W), per pixel
+    pixels = image.astype(np.float64)
+    grey = pixels.mean(axis=2, keepdims=True)  # under the tint and half way elsewhere: the photo's hues are no mask
+    out = np.where(on[..., None], (1 - opacity) * grey + opacity * paint, (1 - shade) * (pixels + grey) / 2)
+    if min(stride) >= BORDERED:
+        border = np.zeros(on.shape, dtype=bool)
+        border[1:] |= (cell_y[1:] != cell_y[:-1])[:, None]
+        border[:, 1:] |= cell_x[1:] != cell_x[:-1]
+        out[border & on] = 0.4 * out[border & on] + 0.6 * (0.75 * paint)
+        out[border & ~on] *= 0.8
+    out[_rim(on)] = 0.5 * paint  # darker than the tint, so that a full cell still has an edge
+    return np.asarray(out.round(), dtype=np.uint8)
+
+
+def boxes(
+    image: Picture,
+    xyxy: NDArray[np.floating],
+    colours: Sequence[Colour] | Colour = PAPER,
+    labels: Sequence[str] | None = None,
+    width: int = 2,
+) -> Picture:
+    """Outline boxes, each line with a thin dark edge so that it shows on any ground.
+
+    Args:
+        image: (H, W, 3) uint8.
+        xyxy: (N, 4), pixels of `image`; may reach outside it.
+        colours: one for all or one per box.
+        labels: text at each box's upper left corner, or None.
+        width: of the line, pixels.
+
+    Raises:
+        ValueError: On another shape or dtype, boxes that are not finite or inside out, or a list of another length.
+    """
+    _check_image(image)
+    if xyxy.ndim != 2 or xyxy.shape[1] != 4 or not np.isfinite(xyxy).all():
+        raise ValueError(f"xyxy: want finite (N, 4), got {xyxy.dtype} {xyxy.shape}")
+    if (xyxy[:, 2:] < xyxy[:, :2]).any():
+        raise ValueError(f"xyxy: want x1 <= x2 and y1 <= y2, got {xyxy[(xyxy[:, 2:] < xyxy[:, :2]).any(1)][0]}")
+    per_box = [_checked_colour(c) for c in ([colours] * len(xyxy) if _is_colour(colours) else colours)]
+    for name, count in (("colours", len(per_box)), ("labels", len(xyxy) if labels is None else len(labels))):
+        if count != len(xyxy):
+            raise ValueError(f"{name}: want one per box, {len(xyxy)}, got {count}")
+    canvas = Image.fromarray(image.copy())
+    pen = ImageDraw.Draw(canvas)
+    corners = [tuple(map(int, box)) for box in np.clip(np.rint(xyxy), -(2**20), 2**20).tolist()]
+    for x1, y1, x2, y2 in corners:
+        pen.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=INK, width=width + 2)
+    for box, colour in zip(corners, per_box, strict=True):
+        pen.rectangle(box, outline=colour, width=width)
+    for (x1, y1, _, _), colour, text in zip(corners, per_box, labels or (), strict=False):
+        font = ImageFont.load_default(size=11)
+        place = pen.textbbox((max(0, x1) + 3, max(0, y1) + 1), text, font=font)
+        pen.rectangle((place[0] - 2, place[1] - 1, place[2] + 2, place[3] + 1), fill=INK)
+        pen.text((max(0, x1) + 3, max(0, y1) + 1), text, fill=colour, font=font)
+    return np.array(canvas)
+
+
+def grid(
+    cells: Sequence[Sequence[Picture]],
+    columns: Sequence[str],
+    rows: Sequence[str],
+    captions: Sequence[Sequence[str]],
+    title: str = "",
+    legend: Sequence[tuple[str, Colour]] = (),
+) -> Picture:
+    """Lay pictures of one size out in rows, with a title per column and row and a caption under each.
+
+    Args:
+        cells: rows of images, each (H, W, 3) uint8.
+        columns: one title per column.
+        rows: one title per row, on a band above it.
+        captions: one per image, laid out as `cells` is; shrunk to the image's width where too long.
+        title: above everything.
+        legend: names with their colours, under the title.
+
+    Raises:
+        ValueError: If there is nothing to show, the sizes differ or a list has another length.
+    """
+    if not cells or not cells[0]:
+        raise ValueError("cells: want at least one row of at least one image, got none")
+    layout = [len(row) for row in cells]
+    if layout != [len(columns)] * len(rows) or layout != [len(row) for row in captions]:
+        got = f"{layout}, {len(columns)} columns, {len(rows)} rows, captions {[len(row) for row in captions]}"
+        raise ValueError(f"cells: want one per column in every row, and a caption each, got {got}")
+    for image in (image for row in cells for image in row):
+        _check_image(image)
+        if image.shape != cells[0][0].shape:
+            raise ValueError(f"cells: want images of one size, got {cells[0][0].shape} and {image.shape}")
+    height, width = cells[0][0].shape[:2]
+    across = GAP + len(columns) * (width + GAP)
+    places = _legend_places(legend, across)
+    top = GAP + (34 if title else 0) + (24 * (places[-1][1] + 1) + 4 if places else 0)
+    step = 30 + height + 32  # band, picture, caption
+    canvas = Image.new("RGB", (across, top + 26 + step * len(rows) + GAP), PAPER)
+    pen = ImageDraw.Draw(canvas)
+    if title:
+        _text(pen, GAP, GAP, title, 20, INK, across - 2 * GAP)
+    for (name, colour), (x, line) in zip(legend, places, strict=True):
+        y = GAP + (34 if title else 0) + 24 * line
+        pen.rectangle((x, y + 2, x + 12, y + 14), fill=colour, outline=INK)
+        _text(pen, x + 19, y, name, 14, INK, across)
+    for j, name in enumerate(columns):
+        _text(pen, GAP + j * (width + GAP), top, name, 14, FAINT, width)
+    for i, name in enumerate(rows):
+        y = top + 26 + i * step
+        pen.rectangle((0, y, across, y + 24), fill=BAND)
+        _text(pen, GAP, y + 3, name, 15, INK, across - 2 * GAP)
+        for j, (image, caption) in enumerate(zip(cells[i], captions[i], strict=True)):
+            x = GAP + j * (width + GAP)
+            canvas.paste(Image.fromarray(image), (x, y + 31))
+            _text(pen, x, y + 31 + height + 4, caption, 14, INK, width)
+    return np.array(canvas)
+
+
+def _cell_of_pixel(pixels: int, cells: int, stride: float, what: str) -> NDArray[np.int64]:
+    if not stride > 0 or not (cells * stride > pixels - 1 and (cells - 1) * stride < pixels + 1):
+        raise ValueError(f"mask: {cells} {what} of stride {stride} do not just cover {pixels} pixels")
+    return np.asarray(np.minimum((np.arange(pixels) + 0.5) // stride, cells - 1), dtype=np.int64)
+
+
+def _rim(on: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels that are on and have one of four neighbours that is off."""
+    ring = np.pad(on, 1, mode="edge")
+    return on & ~(ring[:-2, 1:-1] & ring[2:, 1:-1] & ring[1:-1, :-2] & ring[1:-1, 2:])
+
+
+def _legend_places(legend: Sequence[tuple[str, Colour]], across: int) -> list[tuple[int, int]]:
+    """(x, line) of each entry, broken into lines that fit."""
+    places, x, line = [], GAP, 0
+    for name, _ in legend:
+        wide = 19 + math.ceil(ImageFont.load_default(size=14).getlength(name)) + 20
+        if x > GAP and x + wide > across:
+            x, line = GAP, line + 1
+        places.append((x, line))
+        x += wide
+    return places
+
+
+def _text(pen: ImageDraw.ImageDraw, x: int, y: int, text: str, size: int, colour: Colour, room: int) -> None:
+    while size > 8 and ImageFont.load_default(size=size).getlength(text) > room:
+        size -= 1
+    pen.text((x, y), text, fill=colour, font=ImageFont.load_default(size=size))
+
+
+def _is_colour(value: Sequence[Colour] | Colour) -> bool:
+    return len(value) == 3 and all(isinstance(part, int) for part in value)
+
+
+def _checked_colour(colour: object) -> Colour:
+    if isinstance(colour, tuple) and len(colour) == 3 and all(part in range(256) for part in colour):
+        return colour
+    raise ValueError(f"colour: want three integers of 0 to 255, got {colour!r}")
+
+
+def _check_image(image: Picture) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise ValueError(f"image: want uint8 (H, W, 3), got {image.dtype} {image.shape}")

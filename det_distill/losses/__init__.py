@@ -1,0 +1,1 @@
+"""Pure functions on tensors, one file per idea; they run anywhere torch does."""

@@ -1,0 +1,220 @@
+"""Where on a feature map the student imitates: bool (B, H, W) per level.
+
+Why: the published anchor-IoU mask (Wang et al., CVPR 2019, arXiv:1906.03609) builds an IoU map of every
+anchor for every box. An anchor of one shape slides over a grid, so its overlap with a box is the
+product of two one-dimensional overlaps, and on each row the cells over a threshold form one interval.
+Finding the intervals by binary search and painting them all at once gives the same mask without the
+maps, for all boxes of a batch together. The cells depend on boxes and anchors only, never on features.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from mmdet.registry import TASK_UTILS
+from torch import Tensor
+
+from det_distill.scene import Level, Scene
+
+ASSIGNMENTS = ("size", "joint", "every")
+TIE = 1e-9  # an overlap must exceed its threshold by this share: exact ties are off, however rounded
+
+
+class Mask(Protocol):
+    """What a term asks of a mask."""
+
+    needs_anchors: bool
+
+    def __call__(self, scene: Scene, levels: Sequence[Level]) -> list[Tensor]: ...
+
+
+def _paint(image: Tensor, left: Tensor, right: Tensor, batch: int, width: int) -> Tensor:
+    """(B, H, W) true on the cells of [left, right) of each row.
+
+    Args:
+        image: (N,) which image each stack of rows belongs to.
+        left: (N, H) first cell on.
+        right: (N, H) first cell off again; nothing is painted where it is not beyond `left`.
+    """
+    n, height = left.shape
+    edges = torch.zeros(batch * height * (width + 1), dtype=torch.int32, device=left.device)
+    rows = (image[:, None] * height + torch.arange(height, device=left.device)) * (width + 1)
+    one = torch.ones(n * height, dtype=torch.int32, device=left.device)
+    edges.index_add_(0, (rows + left).flatten(), one)
+    edges.index_add_(0, (rows + torch.maximum(left, right)).flatten(), -one)
+    return edges.view(batch, height, width + 1).cumsum(dim=2, dtype=torch.int32)[..., :-1] > 0
+
+
+def _rectangles(image: Tensor, cells: Tensor, batch: int, size: tuple[int, int]) -> Tensor:
+    """(B, H, W) true on the rectangles `cells` (N, 4): x and y of the first cell on and the first beyond."""
+    height, width = size
+    limits = cells.new_tensor([width, height, width, height])
+    x1, y1, x2, y2 = torch.minimum(cells.clamp(min=0), limits).long().T[:, :, None]
+    y = torch.arange(height, device=cells.device)
+    right = torch.where((y >= y1) & (y < y2), x2, x1)
+    return _paint(image, x1.expand_as(right), right, batch, width)
+
+
+def _allowed(scene: Scene, level: Level) -> Tensor:
+    """(B, H, W) true inside the images and off the ignored boxes (judged at a cell's centre)."""
+    batch, (height, width) = len(scene.shapes), level.size
+    valid = level.valid(scene)  # (B, 2): columns, rows
+    device = valid.device
+    inside = (torch.arange(height, device=device) < valid[:, 1:])[:, :, None]
+    inside = inside & (torch.arange(width, device=device) < valid[:, :1])[:, None, :]
+    boxes, image = scene.flat(scene.ignored)
+    if not len(boxes):  # the usual case
+        return inside
+    centres = boxes / level.stride4(boxes) - 0.5
+    cells = torch.cat((centres[:, :2].ceil(), centres[:, 2:].floor() + 1), dim=1)
+    return inside & ~_rectangles(image, cells, batch, level.size)
+
+
+def _size_level(boxes: Tensor, levels: int, finest_scale: float) -> Tensor:
+    """(N,) the level a box of each size belongs to: clamp(floor(log2(sqrt(wh) / finest)), 0, levels - 1).
+
+    Source: DeFeat (ggjy/DeFeat.pytorch); the paper leaves its own rule open.
+    """
+    sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0)
+    return (sides.prod(dim=1).sqrt() / finest_scale).log2().floor().clamp(0, levels - 1)
+
+
+def _overlaps(boxes: Tensor, level: Level, axis: int, valid: Tensor) -> Tensor:
+    """(N, A, cells) length of the overlap of each box with each anchor along x (axis 0) or y (axis 1).
+
+    Zero on cells at or beyond `valid` (N,): anchors of the padding are no anchors.
+    """
+    cell = torch.arange(level.size[1 - axis], device=boxes.device)
+    anchors = level.anchors.to(boxes)  # (A, 4)
+    start = anchors[:, axis, None] + cell * level.stride[axis]  # (A, cells)
+    end = anchors[:, axis + 2, None] + cell * level.stride[axis]
+    box = boxes[:, :, None, None]
+    overlap = torch.minimum(end, box[:, axis + 2]) - torch.maximum(start, box[:, axis])
+    return overlap.clamp(min=0) * (cell < valid[:, None, None])
+
+
+class _Meeting:
+    """How every box of a batch meets the anchors of one level."""
+
+    def __init__(self, boxes: Tensor, image: Tensor, scene: Scene, level: Level) -> None:
+        valid = level.valid(scene)[image]
+        self.x = _overlaps(boxes, level, 0, valid[:, 0])
+        self.y = _overlaps(boxes, level, 1, valid[:, 1])
+        anchors = level.anchors.to(boxes)
+        area = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1)
+        self.areas = area[:, None] + (anchors[:, 2:] - anchors[:, :2]).prod(dim=1)  # (N, A), of both together
+
+    def best(self) -> Tensor:
+        """(N,) the best IoU of each box with any anchor."""
+        inter = self.x.amax(dim=2) * self.y.amax(dim=2)
+        return (inter / (self.areas - inter)).amax(dim=1)
+
+    def intervals(self, threshold: Tensor) -> tuple[Tensor, Tensor]:
+        """Per box, anchor and row, the cells whose IoU exceeds (N,) `threshold`: (N, A, H) from, (N, A, H) to.
+
+        IoU = I / (S - I) > F exactly where the overlap I = x * y > F S / (1 + F); along a row y is fixed and
+        x rises once and falls once, so a running maximum from either side can be searched.
+        """
+        f = threshold[:, None]
+        least = f * self.areas / (1 + f) * (1 + TIE)
+        need = torch.where(self.y > 0, least[..., None] / self.y, torch.inf)
+        left = torch.searchsorted(self.x.cummax(dim=2).values, need, right=True)
+        falling = self.x.flip(2).cummax(dim=2).values
+        right = self.x.shape[2] - torch.searchsorted(falling, need, right=True)
+        return left, right
+
+
+def _choice(key: str, found: str, choices: Sequence[str]) -> str:
+    if found not in choices:
+        raise ValueError(f"{key}={found!r} is none of {', '.join(map(repr, choices))}")
+    return found
+
+
+@TASK_UTILS.register_module()
+class AnchorIoUMask:
+    """Cells where some anchor overlaps a box by more than `psi` times the box's best anchor (Wang et al., 2019).
+
+    A cell is on if any of its anchors has IoU > psi * max IoU, strictly, for any box; boxes of zero area
+    mark nothing, and no cell of the padding or of an ignored area is on.
+
+    Args:
+        psi: 0 imitates everywhere, 1 nowhere; the paper's best is near 0.5.
+        level_assignment: On a pyramid, "size" lets a box mark only the level of its size (best anchor of that
+            level), "joint" takes the best anchor over all levels, "every" one best per level (each box then
+            fires on every level, which users report to be worse than no distillation).
+        finest_scale: sqrt(area) in pixels where "size" passes from the first level to the second, halved.
+
+    Raises:
+        ValueError: On a psi outside [0, 1] or an unknown assignment.
+    """
+
+    needs_anchors = True
+
+    def __init__(self, psi: float = 0.5, level_assignment: str = "size", finest_scale: float = 56.0) -> None:
+        if not 0 <= psi <= 1:
+            raise ValueError(f"psi={psi} lies outside [0, 1]; the paper uses 0.5")
+        self.psi, self.finest_scale = psi, finest_scale
+        self.level_assignment = _choice("level_assignment", level_assignment, ASSIGNMENTS)
+
+    def __call__(self, scene: Scene, levels: Sequence[Level]) -> list[Tensor]:
+        """One bool (B, H, W) per level."""
+        if self.psi == 0:  # "IoU > 0" would leave out what no anchor touches; the paper means every cell
+            return FullMask()(scene, levels)
+        boxes, image = scene.flat(scene.boxes)
+        meetings = [_Meeting(boxes, image, scene, level) for level in levels]
+        best = torch.stack([meeting.best() for meeting in meetings])  # (L, N)
+        if self.level_assignment == "joint":
+            best = best.amax(dim=0).expand_as(best)
+        threshold = self.psi * best
+        if self.level_assignment == "size":
+            index = torch.arange(len(levels), device=best.device)[:, None]
+            mine = _size_level(boxes, len(levels), self.finest_scale) == index
+            threshold = torch.where(mine, threshold, torch.inf)
+        masks = []
+        for level, meeting, limit in zip(levels, meetings, threshold, strict=True):
+            left, right = meeting.intervals(limit.clamp(max=2))  # no IoU exceeds 2, and infinity over infinity is NaN
+            owner = image[:, None].expand(left.shape[:2])
+            painted = _paint(owner.flatten(), left.flatten(0, 1), right.flatten(0, 1), len(scene.shapes), level.size[1])
+            masks.append(painted & _allowed(scene, level))
+        return masks
+
+
+@TASK_UTILS.register_module()
+class GtBoxMask:
+    """Cells whose footprint overlaps a ground-truth box: the region variant the paper compares with.
+
+    Args:
+        level_assignment: "size" as in `AnchorIoUMask`, or "every" level.
+        finest_scale: As in `AnchorIoUMask`.
+    """
+
+    needs_anchors = False
+
+    def __init__(self, level_assignment: str = "size", finest_scale: float = 56.0) -> None:
+        self.level_assignment = _choice("level_assignment", level_assignment, ("size", "every"))
+        self.finest_scale = finest_scale
+
+    def __call__(self, scene: Scene, levels: Sequence[Level]) -> list[Tensor]:
+        """One bool (B, H, W) per level."""
+        boxes, image = scene.flat(scene.boxes)
+        real = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+        home = _size_level(boxes, len(levels), self.finest_scale)
+        masks = []
+        for index, level in enumerate(levels):
+            cells = boxes / level.stride4(boxes)
+            cells = torch.cat((cells[:, :2].floor(), cells[:, 2:].ceil()), dim=1)
+            marks = real & (home == index) if self.level_assignment == "size" else real
+            cells = cells * marks[:, None]  # an empty rectangle marks nothing
+            masks.append(_rectangles(image, cells, len(scene.shapes), level.size) & _allowed(scene, level))
+        return masks
+
+
+@TASK_UTILS.register_module()
+class FullMask:
+    """Every cell inside the images and off the ignored areas."""
+
+    needs_anchors = False
+
+    def __call__(self, scene: Scene, levels: Sequence[Level]) -> list[Tensor]:
+        """One bool (B, H, W) per level."""
+        return [_allowed(scene, level) for level in levels]

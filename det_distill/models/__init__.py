@@ -1,0 +1,1 @@
+"""Parts of detectors that MMDetection lacks. Nothing here knows of distillation."""

@@ -1,0 +1,47 @@
+"""Random streams: kept as they were around work that draws, saved and restored with a checkpoint."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def capture() -> dict[str, Any]:
+    """The state of the CPU, CUDA, numpy and Python generators, in types torch's safe loader reads."""
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002 - MMDetection draws from the global stream
+    version, internal, gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *rest],
+        "python": [version, list(internal), gauss],
+    }
+
+
+def restore(state: dict[str, Any]) -> None:
+    """Set every generator as `capture` found it."""
+    restore_torch(state)
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+
+
+def restore_torch(state: dict[str, Any]) -> None:
+    """Set torch's generators alone."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"][: torch.cuda.device_count()])
+
+
+@contextmanager
+def untouched() -> Iterator[None]:
+    """Whatever is drawn inside, the streams go on outside as if nothing had been."""
+    state = capture()
+    try:
+        yield
+    finally:
+        restore(state)

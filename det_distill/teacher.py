@@ -1,0 +1,137 @@
+"""A frozen, trained detector that is watched and never learns.
+
+Why no `nn.Module`: whatever is a submodule enters `parameters()`, `state_dict()`, DDP, EMA and the
+optimiser sooner or later. A plain object cannot.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from mmengine.registry import DefaultScope
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
+
+from det_distill.compat import checkpoints
+from det_distill.configs import load_config, only_keys
+from det_distill.preprocess import Renormalise
+from det_distill.views.two_stage import MapSpec, TwoStageView
+
+SHOWN = 5  # names of wrong weights listed in an error
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def load_strictly(model: nn.Module, path: str) -> None:
+    """Load every weight of `model` from a checkpoint, or say exactly what does not fit.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Broken file, no weights in it, or weights that are missing, left over or of another shape.
+    """
+    loaded = checkpoints.load(path)
+    found = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
+    found = {name.removeprefix("module."): value for name, value in found.items() if isinstance(value, Tensor)}
+    if not found:
+        raise ValueError(f"checkpoint {path} holds no weights (no 'state_dict' of tensors)")
+    own = model.state_dict()
+    # BN's step counter is absent from checkpoints of before torch 0.4.1 and has no say in eval mode.
+    missing = [name for name in own if name not in found and not name.endswith("num_batches_tracked")]
+    extra = [name for name in found if name not in own and not name.endswith("num_batches_tracked")]
+    shapes = [
+        f"{name} {tuple(found[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in own.items()
+        if name in found and found[name].shape != value.shape
+    ]
+    faults = (
+        f"{len(names)} {what}: {_listed(names)}"
+        for names, what in ((missing, "weights missing"), (extra, "weights left over"), (shapes, "of another shape"))
+        if names
+    )
+    report = "; ".join(faults)
+    if report:
+        raise ValueError(f"checkpoint {path} does not fit the teacher's config; {report}")
+    model.load_state_dict(found, strict=False)
+
+
+class Teacher:
+    """Built, strictly loaded, frozen, always in eval mode; follows its Distiller's device and dtype.
+
+    Args:
+        config: Path or `mmdet::name` of the teacher's config.
+        checkpoint: Its weights.
+        check_classes: Whether a number of classes other than the student's is an error.
+    """
+
+    def __init__(self, config: str, checkpoint: str, check_classes: bool = True) -> None:
+        self.checkpoint, self.check_classes = checkpoint, check_classes
+        cfg = load_config(config, "teacher.config")
+        with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmdet")):
+            self.detector: nn.Module = MODELS.build(cfg.model)
+        load_strictly(self.detector, checkpoint)
+        self.detector.eval().requires_grad_(False)
+        for module in self.detector.modules():
+            if isinstance(module, BaseModule):
+                module._is_init = True  # else a later init_weights would overwrite what was loaded
+        self.view = TwoStageView(self.detector, "teacher")
+
+    @classmethod
+    def from_config(cls, cfg: Mapping[str, Any]) -> "Teacher":
+        """Build from `dict(config=..., checkpoint=...)`.
+
+        Raises:
+            ValueError: A key is missing or unknown.
+        """
+        only_keys(cfg, ("config", "checkpoint", "check_classes"), "teacher")
+        for key in ("config", "checkpoint"):
+            if not isinstance(cfg.get(key), str):
+                raise ValueError(f"teacher.{key} must be a path, found {cfg.get(key)!r}")
+        return cls(**cfg)
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> "Teacher":
+        return self  # EMA copies the model; one teacher serves every copy
+
+    def apply(self, fn: Callable[[Tensor], Tensor]) -> None:
+        """Follow `.to()`, `.cuda()`, `.half()` of the Distiller."""
+        self.detector._apply(fn)
+
+    def match(self, student: TwoStageView, preprocessor: nn.Module) -> None:
+        """Check the classes and prepare to feed the student's batches.
+
+        Raises:
+            ValueError: The teacher tells another number of classes apart.
+        """
+        if self.check_classes and self.view.num_classes != student.num_classes:
+            raise ValueError(
+                f"the teacher knows {self.view.num_classes} classes, the student {student.num_classes}: another data "
+                "set's teacher? Set teacher.check_classes=False where only features are compared"
+            )
+        self.renormalise = Renormalise(preprocessor, self.detector.data_preprocessor)
+
+    def dry_run(self, names: Sequence[str]) -> dict[str, tuple[MapSpec, ...] | tuple[int, ...]]:
+        """What each name looks like, as `TwoStageView.dry_run`."""
+        return self.view.dry_run(names)
+
+    @torch.no_grad()
+    def watch(
+        self, inputs: Tensor, samples: Sequence[BaseDataElement], names: Sequence[str], rois: Tensor | None
+    ) -> Mapping[str, Any]:
+        """What the teacher shows of the student's batch.
+
+        Args:
+            inputs: (B, 3, H, W), preprocessed for the student.
+            samples: The data samples; their `img_shape` says where the padding begins.
+            names: What to compute; stages nobody names do not run.
+            rois: (N, 5) the student's sampled boxes, for names of the RoI stage.
+        """
+        self.detector.eval()
+        batch = self.renormalise(inputs, [sample.img_shape for sample in samples])
+        sight = self.view.run(batch, names, rois)
+        if batch.shape == inputs.shape:
+            return sight
+        return {name: self.renormalise.crop(sight[name], inputs, batch) for name in names}

@@ -1,0 +1,1 @@
+"""What one detector shows of one batch, under stable names."""

@@ -1,0 +1,97 @@
+"""Record what modules and methods return while a `with` lasts.
+
+Why: hooks and wrapped methods see a stock detector at work without changing it, and both are gone when
+the block ends, so nothing outlives a step and nothing is pickled or deep-copied by accident.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import Tensor, nn
+
+Pick = Callable[[tuple[Any, ...], Any], Any]
+
+
+def cloned(value: Any) -> Any:
+    """A copy of every tensor in nested tuples and lists: a following in-place ReLU cannot rectify it."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, list | tuple):
+        return tuple(cloned(part) for part in value)
+    return value
+
+
+def _output(_args: tuple[Any, ...], output: Any) -> Any:
+    return output
+
+
+class Recorder:
+    """Recorded values by name; everything it attached is detached on exit.
+
+    Example:
+        >>> import torch
+        >>> layer = nn.Linear(2, 3)
+        >>> with Recorder() as seen:
+        ...     seen.watch("hidden", layer)
+        ...     _ = layer(torch.ones(1, 2))
+        >>> [hidden.shape for hidden in seen.calls("hidden")]
+        [torch.Size([1, 3])]
+    """
+
+    def __init__(self) -> None:
+        self._calls: dict[str, list[Any]] = {}
+        self._undo: list[Callable[[], None]] = []
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for undo in reversed(self._undo):
+            undo()
+        self._undo.clear()
+
+    def watch(self, name: str, module: nn.Module, pick: Pick = _output) -> None:
+        """Record `pick(positional arguments, output)` of each forward of `module`."""
+
+        def hook(_module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            self._calls.setdefault(name, []).append(pick(args, output))
+
+        self._undo.append(module.register_forward_hook(hook).remove)
+
+    def wrap(self, name: str, owner: nn.Module, method: str) -> None:
+        """Record what `owner.method(...)` returns."""
+        inner = getattr(owner, method)
+
+        def recorded(*args: Any, **kwargs: Any) -> Any:
+            value = inner(*args, **kwargs)
+            self._calls.setdefault(name, []).append(value)
+            return value
+
+        setattr(owner, method, recorded)
+        self._undo.append(lambda: delattr(owner, method))
+
+    def calls(self, name: str) -> tuple[Any, ...]:
+        """Every recorded value, in order: a head shared by the levels of a pyramid runs once per level."""
+        return tuple(self._calls.get(name, ()))
+
+
+def submodule(root: nn.Module, path: str) -> nn.Module:
+    """`root.get_submodule(path)`, with the error a user can act on.
+
+    Raises:
+        ValueError: No module of that path; names the children found where the path breaks.
+    """
+    here = root
+    walked: list[str] = []
+    for part in path.split("."):
+        children = dict(here.named_children())
+        if part not in children:
+            place = ".".join(walked) or type(root).__name__
+            raise ValueError(f"no module '{path}': '{place}' has no child '{part}'; it has {_listed(children)}")
+        here = children[part]
+        walked.append(part)
+    return here
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names) or "no children"

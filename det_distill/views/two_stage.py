@@ -1,0 +1,209 @@
+"""What a two-stage detector shows of one batch: maps, proposals' logits and deltas, RoI features.
+
+Names: `backbone`, `neck` (tuples of (B, C, H, W)); `rpn.logits`, `rpn.deltas` (tuples of (B, A, H, W) and
+(B, 4A, H, W)); `roi.features` (N, C, h, w), `roi.embedding` (N, D), `roi.logits` (N, K + 1), `roi.deltas`
+(N, 4K or 4), `roi.targets` (student only); and the dotted path of any module.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmdet.models.detectors import TwoStageDetector
+from torch import Tensor, nn
+
+from det_distill.views.taps import Recorder, cloned, submodule
+
+NAMES = (
+    "backbone",
+    "neck",
+    "rpn.logits",
+    "rpn.deltas",
+    "roi.features",
+    "roi.embedding",
+    "roi.logits",
+    "roi.deltas",
+    "roi.targets",
+)
+STAGES = ("backbone", "neck", "rpn", "roi")
+ROIS = "roi.rois"  # recorded beside the names above, for the teacher's RoI head
+DRY_RUN = 256  # pixels a side; a multiple of every stride in use, so that strides come out whole
+
+
+@dataclass(frozen=True)
+class MapSpec:
+    """Channels and stride (pixels a cell) of a feature map, as a dry run finds them."""
+
+    channels: int
+    stride: int
+
+
+class TwoStageView:
+    """Watches one two-stage detector under the names above.
+
+    Args:
+        detector: A stock MMDetection `TwoStageDetector` with an RPN and one RoI head.
+        side: "student" or "teacher", for messages.
+
+    Raises:
+        ValueError: The detector is of another family.
+    """
+
+    def __init__(self, detector: nn.Module, side: str) -> None:
+        if not isinstance(detector, TwoStageDetector) or not detector.with_rpn or not hasattr(detector, "roi_head"):
+            raise ValueError(f"the {side} is a {type(detector).__name__}; a two-stage detector with an RPN is expected")
+        if isinstance(detector.roi_head.bbox_head, nn.ModuleList):
+            raise ValueError(f"the {side}'s {type(detector.roi_head).__name__} is a cascade; one bbox_head is expected")
+        self.detector, self.side = detector, side
+
+    @property
+    def priors(self) -> Any:
+        """The RPN's prior generator."""
+        return self.detector.rpn_head.prior_generator
+
+    @property
+    def num_classes(self) -> int:
+        return int(self.detector.roi_head.bbox_head.num_classes)
+
+    def names(self) -> tuple[str, ...]:
+        """The stable names this detector has."""
+        return tuple(name for name in NAMES if name != "neck" or self.detector.with_neck)
+
+    def stage(self, name: str) -> str:
+        """The part of the detector that must run for a name.
+
+        Raises:
+            ValueError: The detector shows nothing under that name; suggests the nearest.
+        """
+        if name in self.names():
+            return name.split(".")[0]
+        if "." not in name or name in NAMES:
+            self._unknown(name)
+        try:
+            submodule(self.detector, name)
+        except ValueError as error:
+            self._unknown(name, f"; {error}")
+        first = name.split(".")[0].removesuffix("_head")
+        return first if first in STAGES else "roi"
+
+    def _unknown(self, name: str, why: str = "") -> None:
+        own = self.names()
+        close = difflib.get_close_matches(name, own, n=1, cutoff=0.3)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        raise ValueError(
+            f"the {self.side} has no tap '{name}'{hint} It shows {', '.join(own)} and dotted module paths{why}"
+        )
+
+    def record(self, names: Iterable[str]) -> "Sight":
+        """A context that records the names while the detector runs, as in its own `loss`."""
+        return Sight(self, names)
+
+    def attach(self, recorder: Recorder, name: str) -> None:
+        """Watch what a name stands for."""
+        det = self.detector
+        roi, box_head = det.roi_head, det.roi_head.bbox_head
+        if name in ("backbone", "neck"):
+            recorder.watch(name, getattr(det, name))
+        elif name in ("rpn.logits", "rpn.deltas"):
+            part = int(name == "rpn.deltas")
+            recorder.watch(name, det.rpn_head, lambda _, out: tuple(out[part]))
+        elif name == "roi.features":
+            recorder.watch(name, roi.bbox_roi_extractor)
+        elif name == ROIS:
+            recorder.watch(name, roi.bbox_roi_extractor, lambda args, _: args[1])
+        elif name == "roi.embedding":
+            recorder.watch(name, box_head.fc_cls, lambda args, _: args[0])
+        elif name in ("roi.logits", "roi.deltas"):
+            part = int(name == "roi.deltas")
+            recorder.watch(name, box_head, lambda _, out: out[part])
+        elif name == "roi.targets":
+            recorder.wrap(name, box_head, "get_targets")
+        else:
+            recorder.watch(name, submodule(det, name), lambda _, out: cloned(out))
+
+    def run(self, inputs: Tensor, names: Sequence[str], rois: Tensor | None = None) -> "Sight":
+        """Forward just the stages the names need, and return what they show.
+
+        Args:
+            inputs: (B, 3, H, W), preprocessed for this detector.
+            names: What to show; `roi.targets` is a training quantity and cannot be shown here.
+            rois: (N, 5) image index and box, for names of the RoI stage.
+        """
+        if "roi.targets" in names:
+            raise ValueError(f"'roi.targets' exists on the student only, but the {self.side} is asked for it")
+        det, last = self.detector, max((STAGES.index(self.stage(name)) for name in names), default=-1)
+        needed = {self.stage(name) for name in names}
+        with self.record(names) as sight:
+            if last >= 0:
+                maps = det.backbone(inputs)
+            if last >= 1 and det.with_neck:
+                maps = det.neck(maps)
+            if "rpn" in needed:
+                det.rpn_head(maps)
+            if "roi" in needed:
+                if rois is None:
+                    raise ValueError(f"the {self.side}'s RoI head needs boxes, and the student recorded none")
+                det.roi_head._bbox_forward(maps, rois)
+        return sight
+
+    def dry_run(self, names: Sequence[str]) -> dict[str, tuple[MapSpec, ...] | tuple[int, ...]]:
+        """What each name looks like: a `MapSpec` per level for maps, the shape behind N for RoI tensors.
+
+        Runs the detector once on zeros, in eval mode and without gradient; training flags are restored.
+        """
+        for name in names:
+            self.stage(name)
+        names = [name for name in names if name != "roi.targets"]
+        flags = {module: module.training for module in self.detector.modules()}
+        device = next(self.detector.parameters()).device
+        rois = torch.tensor([[0.0, 32, 32, 160, 160]], device=device)
+        self.detector.eval()
+        try:
+            with torch.no_grad():
+                sight = self.run(torch.zeros(1, 3, DRY_RUN, DRY_RUN, device=device), names, rois)
+        finally:
+            for module, training in flags.items():
+                module.training = training
+        return {name: self._spec(name, sight[name]) for name in names}
+
+    def _spec(self, name: str, value: Any) -> tuple[MapSpec, ...] | tuple[int, ...]:
+        if isinstance(value, Tensor) and name.startswith("roi"):
+            return tuple(value.shape[1:])
+        maps = value if isinstance(value, tuple | list) else (value,)
+        for one in maps:
+            if not isinstance(one, Tensor) or one.dim() != 4:
+                found = tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__
+                raise ValueError(f"the {self.side}'s '{name}' shows {found}, not feature maps (B, C, H, W)")
+        return tuple(MapSpec(one.shape[1], round(DRY_RUN / one.shape[2])) for one in maps)
+
+
+class Sight(Mapping[str, Any]):
+    """What a view recorded: a mapping from names to tensors or tuples of maps, filled while its `with` lasts."""
+
+    def __init__(self, view: TwoStageView, names: Iterable[str]) -> None:
+        self._view, self._names, self._recorder = view, tuple(dict.fromkeys(names)), Recorder()
+
+    def __enter__(self) -> "Sight":
+        for name in self._names:
+            self._view.attach(self._recorder, name)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._recorder.__exit__(*error)
+
+    def __getitem__(self, name: str) -> Any:
+        calls = self._recorder.calls(name)
+        if not calls:
+            raise KeyError(f"the {self._view.side}'s '{name}' was not recorded in this step")
+        if name in NAMES or name == ROIS:
+            return calls[-1]
+        flat = [part for call in calls for part in (call if isinstance(call, tuple) else (call,))]
+        return tuple(flat)  # a module shared by the levels of a pyramid runs once per level
+
+    def __iter__(self) -> Any:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)

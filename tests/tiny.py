@@ -1,0 +1,164 @@
+"""Detectors and a data set small enough to train in a test, built from the stock configs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.config import Config, ConfigDict
+from mmengine.structures import InstanceData
+from PIL import Image
+
+import det_distill.plugins  # noqa: F401
+
+MODELS_DIR = Path(__file__).parents[1] / "configs/_base_/models"
+CLASSES = ("a", "b", "c")
+
+
+def faster_rcnn(width: int = 8, fpn: int = 16, classes: int = 3, **preprocessor: Any) -> ConfigDict:
+    """Faster R-CNN FPN of ResNet-18 at a given base width."""
+    model = Config.fromfile(MODELS_DIR / "faster-rcnn_r18_fpn.py").model
+    model.backbone.base_channels = width
+    model.neck.update(in_channels=[width, 2 * width, 4 * width, 8 * width], out_channels=fpn)
+    model.rpn_head.update(in_channels=fpn, feat_channels=fpn)
+    model.roi_head.bbox_roi_extractor.out_channels = fpn
+    model.roi_head.bbox_head.update(in_channels=fpn, fc_out_channels=32, num_classes=classes)
+    model.train_cfg.rpn_proposal.update(nms_pre=100, max_per_img=50)
+    model.data_preprocessor.update(preprocessor)
+    return model
+
+
+def c4(width: int = 8, classes: int = 3) -> ConfigDict:
+    """Faster R-CNN without a pyramid: RPN and RoI head on the stride-16 map."""
+    model = faster_rcnn(width, classes=classes)
+    del model["neck"]
+    model.backbone.update(num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(2,))
+    channels = 4 * width
+    model.rpn_head.update(in_channels=channels, feat_channels=channels)
+    model.rpn_head.anchor_generator.update(scales=[2, 4, 8], strides=[16])
+    model.roi_head.bbox_roi_extractor.update(out_channels=channels, featmap_strides=[16])
+    model.roi_head.bbox_head.in_channels = channels
+    return model
+
+
+def write_teacher(folder: Path, model: ConfigDict, seed: int = 1) -> dict[str, str]:
+    """A config file and a checkpoint of random weights with BN statistics of their own."""
+    torch.manual_seed(seed)
+    detector = MODELS.build(model)
+    for name, value in detector.state_dict().items():
+        if value.is_floating_point():
+            value.copy_(torch.rand_like(value) + 0.5 if "running_var" in name else 0.05 * torch.randn_like(value))
+    config, checkpoint = folder / "teacher.py", folder / "teacher.pth"
+    Config(dict(model=model)).dump(config)
+    torch.save({"state_dict": detector.state_dict(), "meta": {}}, checkpoint)
+    return dict(config=str(config), checkpoint=str(checkpoint))
+
+
+def imitation(weight: float = 0.01, tap: str = "neck", **other: Any) -> dict[str, Any]:
+    mask = dict(type="AnchorIoUMask", psi=0.5)
+    return dict(type="FeatureImitation", tap=tap, mask=mask, weight=weight) | other
+
+
+def distiller(student: Any, teacher: Any, **other: Any) -> dict[str, Any]:
+    return dict(type="Distiller", student=student, teacher=teacher) | (dict(terms=dict(imitation=imitation())) | other)
+
+
+def batch(count: int = 2, size: tuple[int, int] = (96, 128), boxes: int = 3, seed: int = 0) -> dict[str, Any]:
+    """Raw images and ground truth as a data loader hands them to a model."""
+    generator = torch.Generator().manual_seed(seed)
+    height, width = size
+    inputs, samples = [], []
+    for index in range(count):
+        inputs.append(torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8))
+        corner = torch.rand(boxes, 2, generator=generator) * torch.tensor([width - 40, height - 40])
+        side = 16 + 24 * torch.rand(boxes, 2, generator=generator)
+        sample = DetDataSample(
+            metainfo=dict(img_id=index, img_shape=size, ori_shape=size, scale_factor=(1, 1), pad_shape=size)
+        )
+        labels = torch.randint(0, 3, (boxes,), generator=generator)
+        sample.gt_instances = InstanceData(bboxes=torch.cat((corner, corner + side), dim=1), labels=labels)
+        sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
+        samples.append(sample)
+    return dict(inputs=inputs, data_samples=samples)
+
+
+def losses(model: Any, data: dict[str, Any], seed: int = 0) -> dict[str, Any]:
+    """One training forward from a fixed random stream."""
+    torch.manual_seed(seed)
+    model.train()
+    return model(**model.data_preprocessor(data, training=True), mode="loss")
+
+
+def write_dataset(folder: Path, images: int = 8, size: tuple[int, int] = (64, 96)) -> Path:
+    """A COCO data set of coloured rectangles on noise."""
+    rng = np.random.default_rng(0)
+    height, width = size
+    annotations, entries = [], []
+    (folder / "images").mkdir(parents=True)
+    for index in range(images):
+        image = rng.integers(0, 60, (height, width, 3), dtype=np.uint8)
+        for _ in range(int(rng.integers(1, 4))):
+            x, y = int(rng.integers(0, width - 40)), int(rng.integers(0, height - 40))
+            w, h = (int(side) for side in rng.integers(16, 40, 2))
+            kind = int(rng.integers(0, 3))
+            image[y : y + h, x : x + w, kind] = 220
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1, image_id=index, category_id=kind, bbox=[x, y, w, h], area=w * h, iscrowd=0
+                )
+            )
+        Image.fromarray(image).save(folder / f"images/{index}.png")
+        entries.append(dict(id=index, file_name=f"{index}.png", height=height, width=width))
+    categories = [dict(id=k, name=name) for k, name in enumerate(CLASSES)]
+    content = dict(images=entries, annotations=annotations, categories=categories)
+    (folder / "all.json").write_text(json.dumps(content))
+    return folder
+
+
+def run_config(data: Path, work_dir: Path, model: Any, **other: Any) -> Config:
+    """A complete, stock training config over `write_dataset`'s folder."""
+    size = (96, 64)
+    train = [
+        dict(type="LoadImageFromFile"),
+        dict(type="LoadAnnotations", with_bbox=True),
+        dict(type="Resize", scale=size, keep_ratio=True),
+        dict(type="RandomFlip", prob=0.5),
+        dict(type="PackDetInputs"),
+    ]
+    test = [train[0], train[2], train[1], dict(type="PackDetInputs")]
+    dataset = dict(
+        type="CocoDataset", data_root=str(data), ann_file="all.json", data_prefix=dict(img="images/"),
+        metainfo=dict(classes=CLASSES),
+    )  # fmt: skip
+    loader = dict(batch_size=2, num_workers=0, persistent_workers=False)
+    valid = loader | dict(
+        sampler=dict(type="DefaultSampler", shuffle=False), dataset=dataset | dict(pipeline=test, test_mode=True)
+    )
+    cfg = Config.fromfile(MODELS_DIR.parent / "default_runtime.py")
+    cfg.merge_from_dict(
+        dict(
+            model=model,
+            work_dir=str(work_dir),
+            train_dataloader=loader
+            | dict(sampler=dict(type="DefaultSampler", shuffle=True), dataset=dataset | dict(pipeline=train)),
+            val_dataloader=valid,
+            test_dataloader=valid,
+            val_evaluator=dict(type="CocoMetric", ann_file=str(data / "all.json"), metric="bbox"),
+            test_evaluator=dict(type="CocoMetric", ann_file=str(data / "all.json"), metric="bbox"),
+            train_cfg=dict(type="EpochBasedTrainLoop", max_epochs=3, val_interval=1),
+            val_cfg=dict(type="ValLoop"),
+            test_cfg=dict(type="TestLoop"),
+            optim_wrapper=dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=0.01, momentum=0.9)),
+            custom_hooks=[dict(type="AdapterStateHook"), dict(type="ExactResumeHook")]
+            if dict(model)["type"] == "Distiller"
+            else [],
+            log_level="ERROR",
+            randomness=dict(seed=0, deterministic=True),
+            experiment_name=f"{work_dir.name}-{np.random.default_rng().integers(1 << 60)}",
+        )
+    )
+    cfg.merge_from_dict(other)
+    return cfg
