@@ -29,11 +29,12 @@ class ConvAdapter(nn.Module):
         super().__init__()
         if kernel not in (1, 3):
             raise ValueError(f"kernel={kernel}; an adapter's convolution is 1 or 3 wide")
-        self.conv = nn.Conv2d(student_channels, teacher_channels, kernel, padding=kernel // 2)
+        self.conv = conv = nn.Conv2d(student_channels, teacher_channels, kernel, padding=kernel // 2)
         self.relu = relu
         if init_std is not None:
             nn.init.trunc_normal_(self.conv.weight, std=init_std, a=-2 * init_std, b=2 * init_std)
-            nn.init.zeros_(self.conv.bias)
+            assert conv.bias is not None
+            nn.init.zeros_(conv.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_student, H, W) to (B, C_teacher, H, W)."""

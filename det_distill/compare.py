@@ -139,7 +139,7 @@ def _page(
     rows, cells = [], []
     for number, (title, mask, wanted) in enumerate(masks):
         compared = [wanted is None or s in wanted for s in strides]
-        # Only the compared levels are passed, as in training: which level a box belongs to depends on how many there are.
+        # The mask sees the compared levels only, as in training: a box's level depends on how many there are.
         found = iter(mask(scene, [level for level, is_so in zip(levels, compared, strict=True) if is_so]))
         on = [
             next(found)[0].numpy() if is_so else np.zeros(level.size, dtype=bool)

@@ -52,6 +52,9 @@ class Distiller(BaseDetector):
         ValueError: A part cannot be built or wired; names the config key, what was found and the nearest valid.
     """
 
+    student: Any  # stock detectors are untyped
+    data_preprocessor: Any
+
     def __init__(
         self,
         student: Mapping[str, Any],
@@ -159,5 +162,5 @@ class Distiller(BaseDetector):
         return super()._apply(fn, recurse)
 
     def _load_from_state_dict(self, state_dict: "OrderedDict[str, Any]", prefix: str, *args: Any) -> None:
-        restore_prefix(self, state_dict, prefix)
+        restore_prefix(self.terms, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -91,6 +91,6 @@ def levels_of(priors: Any, sizes: Sequence[tuple[int, int]], strides: Sequence[i
     if missing:
         raise ValueError(f"the student's anchors have strides {own}, but maps of stride {missing} ask for a mask")
     return [
-        Level(tuple(size), (stride, stride), priors.base_anchors[own.index(stride)])
+        Level((int(size[0]), int(size[1])), (stride, stride), priors.base_anchors[own.index(stride)])
         for size, stride in zip(sizes, strides, strict=True)
     ]

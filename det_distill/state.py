@@ -32,11 +32,11 @@ def _of_terms(key: str, prefix: str) -> bool:
     return key.startswith(prefix + TERMS)
 
 
-def restore_prefix(module: nn.Module, state: MutableMapping[str, Any], prefix: str) -> None:
+def restore_prefix(terms: nn.Module, state: MutableMapping[str, Any], prefix: str) -> None:
     """The way in: plain keys find the student again; adapters keep the values they have."""
     own = prefix + STUDENT
     for key in [key for key in state if key.startswith(prefix)]:
         if not key.startswith(own) and not _of_terms(key, prefix):
             state[own + key[len(prefix) :]] = state.pop(key)
-    for name, value in module.terms.state_dict().items():
+    for name, value in terms.state_dict().items():
         state.setdefault(prefix + TERMS + name, value)

@@ -72,7 +72,7 @@ class Teacher:
         self.checkpoint, self.check_classes = checkpoint, check_classes
         cfg = load_config(config, "teacher.config")
         with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmdet")):
-            self.detector: nn.Module = MODELS.build(cfg.model)
+            self.detector: Any = MODELS.build(cfg.model)
         load_strictly(self.detector, checkpoint)
         self.detector.eval().requires_grad_(False)
         for module in self.detector.modules():

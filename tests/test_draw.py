@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -35,6 +35,7 @@ def test_the_callers_array_is_never_painted_on_nor_handed_back(paint):
     assert np.array_equal(image, NOISE)
 
 
+@settings(deadline=None)
 @given(mask=arrays(bool, (5, 8)), opacity=st.floats(0.1, 1), shade=st.floats(0, 0.9))
 def test_a_pixel_inside_a_cell_is_tinted_exactly_where_the_cell_is_on(mask, opacity, shade):
     out = draw.overlay(GREY, mask, (5, 5), (10, 180, 90), opacity, shade)

@@ -1,4 +1,4 @@
-"""The BCCD teacher: R18 FPN trained long, with flips both ways and scale jitter; 36 epochs, about 50 minutes on two cores."""
+"""The BCCD teacher: R18 FPN, 36 epochs with flips both ways and scale jitter; about 50 minutes on two cores."""
 
 _base_ = [
     "../_base_/models/faster-rcnn_r18_fpn.py",

@@ -48,7 +48,8 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) ->
     boxes, scores = _wide(boxes, scores)
     if offset:
         boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
-    return torchvision.ops.nms(boxes, scores, iou_threshold)
+    keep: Tensor = torchvision.ops.nms(boxes, scores, iou_threshold)
+    return keep
 
 
 def _ious(box: Tensor, boxes: Tensor, offset: int) -> Tensor:
@@ -77,7 +78,7 @@ def softnms(
     """
     boxes, scores = _wide(boxes, scores)
     scores, left = scores.clone(), torch.arange(len(scores))
-    kept = []
+    kept: list[Tensor] = []
     while len(left):
         best = left[scores[left].argmax()]
         dets[len(kept)] = torch.cat((boxes[best], scores[best, None]))
