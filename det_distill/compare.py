@@ -136,7 +136,8 @@ def _page(
     if len(scene.ignored[0]):
         legend.append(("ignored", IGNORED))
 
-    rows, cells = [], []
+    rows: list[Row] = []
+    cells: list[list[draw.Picture]] = []
     for number, (title, mask, wanted) in enumerate(masks):
         compared = [wanted is None or s in wanted for s in strides]
         # The mask sees the compared levels only, as in training: a box's level depends on how many there are.
@@ -217,8 +218,8 @@ def _still_pipeline(cfg: Config, dataset: ConfigDict) -> list[dict[str, Any]]:
         loaders.append(dict(type="LoadAnnotations", with_bbox=True))
     sources = [own]
     for split in ("test", "val"):
-        loader = cfg.get(f"{split}_dataloader") or {}
-        sources.append(_unwrapped(loader.dataset).get("pipeline") or [] if loader.get("dataset") else [])
+        other = (cfg.get(f"{split}_dataloader") or {}).get("dataset")
+        sources.append(_unwrapped(other).get("pipeline") or [] if other else [])
     still = next((steps for steps in sources if any(_name(step) in RESIZES for step in steps)), own)
     geometry = [copy.deepcopy(step) for step in still if _name(step) in STILL]
     for step in geometry:

@@ -1,6 +1,7 @@
 """Find the config a user names: a path or `mmdet::name`, with one clear error when there is none."""
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,19 @@ def load_config(name: str, key: str) -> Config:
     if not Path(name).is_file():
         raise FileNotFoundError(f"{key}={name!r} not found; {nearest_file(Path(name))}")
     return Config.fromfile(name)
+
+
+def student_model(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain student's model dict, out of a Distiller's or of any other model's.
+
+    A student is written as a model dict, or as `dict(config="path or mmdet::name")`.
+    """
+    if model.get("type") == "Distiller":
+        model = model["student"]
+    if "config" in model and "type" not in model:
+        only_keys(model, ("config",), "student")
+        model = load_config(model["config"], "student.config").model
+    return dict(model)
 
 
 def only_keys(found: Any, known: tuple[str, ...], key: str) -> None:

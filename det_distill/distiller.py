@@ -13,24 +13,13 @@ from mmdet.registry import MODELS
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
-from det_distill.configs import load_config, only_keys, suggestion
+from det_distill.configs import student_model, suggestion
 from det_distill.randomness import untouched
 from det_distill.scene import Scene
 from det_distill.state import hide_prefix, restore_prefix
 from det_distill.teacher import Teacher
 from det_distill.terms.base import Batch, Term
 from det_distill.views.two_stage import ROIS, TwoStageView
-
-
-def build_student(cfg: Mapping[str, Any], data_preprocessor: Mapping[str, Any] | None) -> nn.Module:
-    """A stock detector from its model dict, or from `dict(config="path or mmdet::name")`."""
-    if "config" in cfg and "type" not in cfg:
-        only_keys(cfg, ("config",), "student")
-        cfg = load_config(cfg["config"], "student.config").model
-    model = dict(cfg)
-    if data_preprocessor is not None:
-        model.setdefault("data_preprocessor", data_preprocessor)
-    return MODELS.build(model)
 
 
 @MODELS.register_module()
@@ -54,6 +43,7 @@ class Distiller(BaseDetector):
 
     student: Any  # stock detectors are untyped
     data_preprocessor: Any
+    terms: Any
 
     def __init__(
         self,
@@ -66,7 +56,10 @@ class Distiller(BaseDetector):
     ) -> None:
         if init_cfg is not None:
             raise ValueError("Distiller.init_cfg is unused: set it in the student's own config")
-        own = build_student(student, data_preprocessor)
+        model = student_model(student)
+        if data_preprocessor is not None:
+            model.setdefault("data_preprocessor", data_preprocessor)
+        own = MODELS.build(model)
         super().__init__(data_preprocessor=own.data_preprocessor)
         self.student = own
         self.task_weights = dict(task_weights or {})

@@ -37,7 +37,7 @@ class Array(np.ndarray):
         _version, shape, number, fortran, data = state
         if not isinstance(number, Number) or not isinstance(data, bytes):
             raise pickle.UnpicklingError("numpy array of something else than plain numbers")
-        super().__setstate__((1, shape, number.dtype, bool(fortran), data))
+        super().__setstate__((1, shape, number.dtype, bool(fortran), data))  # type: ignore[arg-type]
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self.view(np.ndarray).__reduce_ex__(protocol)

@@ -60,7 +60,7 @@ class Recorder:
 
     def wrap(self, name: str, owner: nn.Module, method: str) -> None:
         """Record what `owner.method(...)` returns."""
-        inner = getattr(owner, method)
+        inner, before = getattr(owner, method), vars(owner).get(method)
 
         def recorded(*args: Any, **kwargs: Any) -> Any:
             value = inner(*args, **kwargs)
@@ -68,7 +68,8 @@ class Recorder:
             return value
 
         setattr(owner, method, recorded)
-        self._undo.append(lambda: delattr(owner, method))
+        # What another recorder or the user had put there comes back.
+        self._undo.append(lambda: setattr(owner, method, before) if before else delattr(owner, method))
 
     def calls(self, name: str) -> tuple[Any, ...]:
         """Every recorded value, in order: a head shared by the levels of a pyramid runs once per level."""

@@ -91,7 +91,7 @@ class TwoStageView:
     def _unknown(self, name: str, why: str = "") -> None:
         own = self.names()
         close = difflib.get_close_matches(name, own, n=1, cutoff=0.3)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
+        hint = f"; did you mean '{close[0]}'?" if close else "."
         raise ValueError(
             f"the {self.side} has no tap '{name}'{hint} It shows {', '.join(own)} and dotted module paths{why}"
         )
@@ -186,8 +186,12 @@ class Sight(Mapping[str, Any]):
         self._view, self._names, self._recorder = view, tuple(dict.fromkeys(names)), Recorder()
 
     def __enter__(self) -> "Sight":
-        for name in self._names:
-            self._view.attach(self._recorder, name)
+        try:
+            for name in self._names:
+                self._view.attach(self._recorder, name)
+        except ValueError:  # no `with` was entered, so nobody else detaches what was attached so far
+            self._recorder.__exit__()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:

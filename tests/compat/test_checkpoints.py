@@ -376,6 +376,7 @@ def loads_or_is_refused(content: bytes, path: Path) -> None:
         assert "\n" not in text
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @given(content=st.binary(max_size=200))
 @settings(max_examples=30, deadline=None)
 def test_random_bytes_load_or_are_refused(content: bytes, scratch: Path) -> None:
@@ -396,13 +397,13 @@ def test_a_damaged_checkpoint_loads_or_is_refused(layout: str, data: st.DataObje
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_the_damage_reaches_numpys_state(tmp_path: Path) -> None:
-    """Every byte of a pickled dtype, array and scalar set to a few values; numpy's own rebuilders crash here."""
+    """Every byte of a pickled dtype, array and scalar set to two values; numpy's own rebuilders crash here."""
     stream = io.BytesIO()
     torch.save([np.arange(2.0), np.float64(1)], stream, _use_new_zipfile_serialization=False)
     whole = stream.getvalue()
     start = whole.index(b"numpy")
     for at in range(start, whole.index(b".", whole.rindex(b"latin1"))):
-        for value in (0, 1, 63, 255):
+        for value in (1, 63):
             loads_or_is_refused(whole[:at] + bytes([value]) + whole[at + 1 :], tmp_path / "x.pth")
 
 

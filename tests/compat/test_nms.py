@@ -217,5 +217,9 @@ def test_half_precision_is_computed_in_fp32_and_cast_back(dtype: torch.dtype) ->
         assert order.equal(wide_order)
         assert soft.equal(wide.to(dtype))
 
-    both = torch.cat((boxes, scores[:, None]), dim=1)
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_nms_match_of_half_precision_is_computed_in_fp32(dtype: torch.dtype) -> None:
+    boxes, scores = crowd(5, count=200)  # enough that some IoU rounds over the threshold in half precision
+    both = torch.cat((boxes, scores[:, None]), dim=1).to(dtype)
     assert [g.tolist() for g in ops.nms_match(both, 0.4)] == [g.tolist() for g in ops.nms_match(both.float(), 0.4)]
