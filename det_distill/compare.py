@@ -15,13 +15,12 @@ import mmcv
 import numpy as np
 from mmdet.registry import DATASETS, TASK_UTILS
 from mmdet.structures import DetDataSample
-from mmdet.structures.bbox import get_box_tensor
 from mmdet.utils import register_all_modules
 from mmengine.config import Config, ConfigDict
-from mmengine.hub import get_config
 from mmengine.utils import track_iter_progress
 
 from det_distill import draw
+from det_distill.configs import load_config, student_model
 from det_distill.masks import AnchorIoUMask, FullMask, GtBoxMask, Mask
 from det_distill.scene import Level, Scene, levels_of, prior_strides
 
@@ -75,6 +74,7 @@ def compare_masks(
         cfg_options: dotted keys to change in the config.
 
     Raises:
+        FileNotFoundError: If there is no such config.
         ValueError: If a setting is out of range, the config lacks a model, anchors or a data set, the data set is
             empty or `out` cannot be written.
     """
@@ -85,23 +85,22 @@ def compare_masks(
     if split not in ("train", "val", "test"):
         raise ValueError(f"split: want train, val or test, got {split!r}")
     register_all_modules()
-    cfg = _read(config)
+    cfg = load_config(config, "config")
     cfg.merge_from_dict(cfg_options or {})
     model = cfg.get("model")
     if not model:
         raise ValueError(f"model: none in {config}; want a detector or a Distiller")
-    student = _student(model)
+    student = ConfigDict(student_model(model))
     priors = _prior_generator(student)
     own, others = _own_masks(model, prior_strides(priors)), _standard_masks(psi)
     dataset = _dataset(cfg, split)
     folder = _folder(Path(out) if out is not None else Path("work_dirs") / Path(config).stem / "masks")
 
     divisor = (student.get("data_preprocessor") or {}).get("pad_size_divisor", 1)
-    scale = model.student.get("scale", 1.0) if model.type == "Distiller" else 1.0
     classes = dataset.metainfo.get("classes", ())
     pages = []
     for index in track_iter_progress(range(min(images, len(dataset))), file=sys.stdout):
-        image, sample = _picture(dataset[index], scale)
+        image, sample = _picture(dataset[index])
         name = Path(sample.metainfo.get("img_path") or "image").stem
         path = folder / f"{index:04d}_{name}.png"
         page, picture = _page(path, image, sample, [*own, *others], len(own), priors, divisor, classes)
@@ -170,15 +169,10 @@ def _column(level: Level) -> str:
     return f"{level.size[1]} x {level.size[0]} cells, anchors of {spread} px"
 
 
-def _picture(packed: dict[str, Any], scale: float) -> tuple[draw.Picture, DetDataSample]:
+def _picture(packed: dict[str, Any]) -> tuple[draw.Picture, DetDataSample]:
     """What the student would see, RGB, and its truth in the same pixels."""
     image, sample = packed["inputs"].numpy().transpose(1, 2, 0), packed["data_samples"]
     image = np.ascontiguousarray(np.broadcast_to(image[..., ::-1], (*image.shape[:2], 3)).clip(0, 255), dtype=np.uint8)
-    if scale != 1:
-        image = mmcv.imrescale(image, float(scale))
-        for instances in (sample.gt_instances, sample.get("ignored_instances", [])):
-            if len(instances):
-                instances.bboxes = get_box_tensor(instances.bboxes) * scale
     sample.set_metainfo(dict(img_shape=image.shape[:2]))
     return image, sample
 
@@ -240,24 +234,6 @@ def _folder(out: Path) -> Path:
     except OSError as error:
         raise ValueError(f"out: cannot write to {out}: {error.strerror}") from error
     return out
-
-
-def _read(config: str) -> Config:
-    try:
-        return get_config(config) if "::" in config else Config.fromfile(config)
-    except FileNotFoundError as error:
-        raise ValueError(f"config: cannot find {config!r}; want a file or a name like 'mmdet::...'") from error
-
-
-def _student(model: ConfigDict) -> ConfigDict:
-    if model.type != "Distiller":
-        return model
-    student = model.get("student")
-    if student and "config" in student:
-        student = _read(student.config).get("model")
-    if not student:
-        raise ValueError("model.student: want a detector's config or dict(config=...), found none")
-    return student
 
 
 def _prior_generator(student: ConfigDict) -> Any:

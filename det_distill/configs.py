@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +21,44 @@ def load_config(name: str, key: str) -> Config:
 
     Raises:
         FileNotFoundError: No such config; names the nearest.
+        ValueError: It describes no model.
     """
     if "::" in name:
         try:
-            return get_config(name)
-        except (FileNotFoundError, AssertionError, OSError) as error:
-            raise FileNotFoundError(f"{key}={name!r} is no stock config: {error}") from error
-    if not Path(name).is_file():
+            cfg = get_config(name)
+        except (AssertionError, OSError, ValueError) as error:
+            raise FileNotFoundError(f"{key}={name!r} is no stock config; {_nearest_stock(name)}") from error
+    elif Path(name).is_file():
+        cfg = Config.fromfile(name)
+    else:
         raise FileNotFoundError(f"{key}={name!r} not found; {nearest_file(Path(name))}")
-    return Config.fromfile(name)
+    if "model" not in cfg:
+        raise ValueError(f"{key}={name!r} describes no model; a config of a detector is expected")
+    return cfg
+
+
+def _nearest_stock(name: str) -> str:
+    package, _, path = name.partition("::")
+    spec = find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        return f"no package '{package}' is installed"
+    return nearest_file(Path(spec.submodule_search_locations[0]) / ".mim/configs" / path)
 
 
 def student_model(model: Mapping[str, Any]) -> dict[str, Any]:
     """The plain student's model dict, out of a Distiller's or of any other model's.
 
     A student is written as a model dict, or as `dict(config="path or mmdet::name")`.
+
+    Raises:
+        FileNotFoundError: The student's config is not there.
+        ValueError: A Distiller's dict without a student, or an unknown key beside `config`.
     """
     if model.get("type") == "Distiller":
-        model = model["student"]
+        student = model.get("student")
+        if not student:
+            raise ValueError(f"model.student must be a detector's model dict or dict(config=...), found {student!r}")
+        model = student
     if "config" in model and "type" not in model:
         only_keys(model, ("config",), "student")
         model = load_config(model["config"], "student.config").model

@@ -11,7 +11,8 @@ import torch
 
 def capture() -> dict[str, Any]:
     """The state of the CPU, CUDA, numpy and Python generators, in types torch's safe loader reads."""
-    name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 - MMDetection draws from the global stream
+    legacy: Any = np.random.get_state(legacy=True)  # noqa: NPY002 - MMDetection draws from the global stream
+    name, keys, *rest = legacy
     version, internal, gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),

@@ -35,8 +35,9 @@ def load_strictly(model: nn.Module, path: str) -> None:
         ValueError: Broken file, no weights in it, or weights that are missing, left over or of another shape.
     """
     loaded = checkpoints.load(path)
-    found = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
-    found = {name.removeprefix("module."): value for name, value in found.items() if isinstance(value, Tensor)}
+    found = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else {}
+    entries = found.items() if isinstance(found, Mapping) else ()
+    found = {str(name).removeprefix("module."): value for name, value in entries if isinstance(value, Tensor)}
     if not found:
         raise ValueError(f"checkpoint {path} holds no weights (no 'state_dict' of tensors)")
     own = model.state_dict()
@@ -134,4 +135,8 @@ class Teacher:
         sight = self.view.run(batch, names, rois)
         if batch.shape == inputs.shape:
             return sight
-        return {name: self.renormalise.crop(sight[name], inputs, batch) for name in names}
+        # RoI outputs are (N, ...): N may equal the batch size by chance, and they are no maps of the image.
+        return {
+            name: sight[name] if self.view.stage(name) == "roi" else self.renormalise.crop(sight[name], inputs, batch)
+            for name in names
+        }

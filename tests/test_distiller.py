@@ -4,11 +4,12 @@ import copy
 import io
 
 import pytest
-import tiny
 import torch
-from det_distill.distiller import Distiller
 from mmdet.registry import MODELS
 from mmengine.optim import build_optim_wrapper
+
+import tiny
+from det_distill.distiller import Distiller
 
 
 @pytest.fixture
@@ -111,20 +112,18 @@ class TestAsTheStudent:
     def test_a_wrapper_keeps_its_prefix(self, model):
         wrapped = torch.nn.Module()
         wrapped.module = model
-        assert list(wrapped.state_dict())[0] == "module.backbone.conv1.weight"
+        assert next(iter(wrapped.state_dict())) == "module.backbone.conv1.weight"
         wrapped.load_state_dict(wrapped.state_dict(), strict=True)
 
     def test_an_unknown_weight_is_still_reported(self, model):
-        with pytest.raises(RuntimeError, match="nose.weight"):
+        with pytest.raises(RuntimeError, match=r"nose\.weight"):
             model.load_state_dict(model.state_dict() | {"nose.weight": torch.zeros(1)}, strict=True)
 
     def test_predictions_are_the_students(self, model):
         plain = MODELS.build(tiny.faster_rcnn()).eval()
         plain.load_state_dict(model.state_dict())
         model.eval()
-        ours, theirs = (
-            [r.pred_instances for r in m.test_step(copy.deepcopy(tiny.batch()))] for m in (model, plain)
-        )
+        ours, theirs = ([r.pred_instances for r in m.test_step(copy.deepcopy(tiny.batch()))] for m in (model, plain))
         for a, b in zip(ours, theirs, strict=True):
             assert torch.equal(a.bboxes, b.bboxes)
             assert torch.equal(a.scores, b.scores)

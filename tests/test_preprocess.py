@@ -1,17 +1,18 @@
 """Renormalised batches against the teacher's own preprocessor, run on the raw images."""
 
+from functools import cache
 from itertools import product
 from typing import Any
 
 import pytest
-import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdet.models import DetDataPreprocessor
 from mmdet.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
+import tiny
 from det_distill.preprocess import Renormalise
 
 SIZES = [(50, 70), (64, 41), (37, 96)]  # (height, width) of the images of one batch
@@ -95,18 +96,21 @@ def test_shares_the_tensor_where_both_agree(name: str):
     assert Renormalise(own, its)(inputs, SIZES).data_ptr() == inputs.data_ptr()
 
 
+@cache
+def detector() -> nn.Module:
+    return MODELS.build(tiny.faster_rcnn()).eval()
+
+
 @pytest.mark.parametrize("size", [(64, 128), (65, 97), (128, 160), (33, 191), (70, 64)], ids=str)
 @pytest.mark.parametrize("divisors", [(1, 32), (1, 64), (32, 64), (16, 128)], ids=str)
 def test_cropped_maps_have_the_sizes_of_the_students(size: tuple[int, int], divisors: tuple[int, int]):
-    torch.manual_seed(0)
-    detector = MODELS.build(tiny.faster_rcnn()).eval()
     raw = images([size])
     own, inputs = preprocessed(IMAGENET | dict(pad_size_divisor=divisors[0]), raw)
     its, _ = preprocessed(IMAGENET | dict(pad_size_divisor=divisors[1]), raw)
     feed = Renormalise(own, its)
     batch = feed(inputs, [size])
     with torch.no_grad():
-        maps, wanted = detector.extract_feat(batch), detector.extract_feat(inputs)
+        maps, wanted = detector().extract_feat(batch), detector().extract_feat(inputs)
     cut = feed.crop(maps, inputs, batch)
     assert [one.shape for one in cut] == [one.shape for one in wanted]
     for one, whole in zip(cut, maps, strict=True):

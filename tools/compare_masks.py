@@ -22,7 +22,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         compare_masks(args.config, args.images, args.psi, args.out, args.split, args.cfg_options)
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f"compare_masks: {error}") from error
 
 

@@ -8,11 +8,10 @@ _base_ = [
 ]
 
 model = dict(roi_head=dict(bbox_head=dict(num_classes=3)))
-max_epochs = 36
-train_cfg = dict(max_epochs=max_epochs, val_interval=6)
+train_cfg = dict(max_epochs=36, val_interval=6)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(type="CosineAnnealingLR", by_epoch=True, T_max=max_epochs, convert_to_iter_based=True),
+    dict(type="CosineAnnealingLR", by_epoch=True, T_max=36, convert_to_iter_based=True),
 ]
 train_pipeline = [
     dict(type="LoadImageFromFile"),

@@ -33,7 +33,7 @@ class Array(np.ndarray):
     def __new__(cls, *_args: Any) -> "Array":
         return super().__new__(cls, 0, np.uint8)
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:  # type: ignore[override]
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         _version, shape, number, fortran, data = state
         if not isinstance(number, Number) or not isinstance(data, bytes):
             raise pickle.UnpicklingError("numpy array of something else than plain numbers")

@@ -47,10 +47,13 @@ class FeatureImitation(Term):
         own, its = (self._levels(side[self.tap], who) for side, who in ((student, "student"), (teacher, "teacher")))
         wanted = list(self.strides) if self.strides is not None else list(own)
         common = [stride for stride in own if stride in its]
+        if not wanted:
+            raise ValueError(f"strides={self.strides} names no level; leave it out to compare all of '{self.tap}'")
         if (self.strides is None and set(own) != set(its)) or not set(wanted) <= set(common):
+            way_out = f"set strides={common} to compare what they share" if common else "they share no stride"
             raise ValueError(
                 f"'{self.tap}' has strides {list(own)} on the student and {list(its)} on the teacher, wanted {wanted}; "
-                f"set strides={common} to compare what they share"
+                f"{way_out}"
             )
         if self.mask.needs_anchors and not set(wanted) <= set(prior_strides(priors)):
             raise ValueError(

@@ -1,16 +1,18 @@
 """What a view shows is what the detector's own modules give when run one after another, by hand."""
 
 from collections import Counter
+from copy import deepcopy
+from functools import cache
 from typing import Any
 
 import pytest
-import tiny
 import torch
 from mmdet.registry import MODELS
 from mmengine.hub import get_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import tiny
 from det_distill.views.two_stage import NAMES, ROIS, MapSpec, TwoStageView
 
 KINDS = {"fpn": tiny.faster_rcnn, "c4": tiny.c4}
@@ -25,13 +27,18 @@ def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture
-def detector(kind: str) -> nn.Module:
+@cache
+def built(kind: str) -> nn.Module:
     torch.manual_seed(0)
     detector = MODELS.build(KINDS[kind]())
     for parameter in detector.parameters():
         nn.init.normal_(parameter, std=0.1)
-    return detector.eval()
+    return detector
+
+
+@pytest.fixture
+def detector(kind: str) -> nn.Module:
+    return deepcopy(built(kind)).eval()
 
 
 def batch_of(detector: nn.Module, **size: Any) -> tuple[Tensor, list[Any]]:
@@ -138,7 +145,7 @@ def test_encoded_targets_belong_to_the_recorded_rois(detector: nn.Module):
     ids=str,
 )
 def test_runs_each_needed_stage_once_and_no_other(names: list[str], stages: list[str]):
-    det, calls = MODELS.build(tiny.faster_rcnn()).eval(), Counter()
+    det, calls = deepcopy(built("fpn")).eval(), Counter()
     for path in ("backbone", "neck", "rpn_head", "roi_head.bbox_roi_extractor", "roi_head.bbox_head"):
         det.get_submodule(path).register_forward_hook(lambda *_, path=path: calls.update([path]))
     TwoStageView(det, "teacher").run(torch.zeros(1, 3, 64, 64), names, torch.tensor([[0.0, 0, 0, 32, 32]]))
@@ -161,7 +168,7 @@ def test_a_dry_run_finds_channels_and_strides(kind: str, detector: nn.Module):
 
 def test_a_dry_run_leaves_flags_statistics_and_randomness_alone(detector: nn.Module):
     detector.train()
-    detector.neck if detector.with_neck else detector.backbone.layer1.eval()
+    detector.backbone.layer1.eval()
     flags = [module.training for module in detector.modules()]
     state = {name: value.clone() for name, value in detector.state_dict().items()}
     stream = torch.get_rng_state()
@@ -193,9 +200,8 @@ def test_an_unknown_tap_is_refused_with_the_nearest(detector: nn.Module, kind: s
 
 
 def test_a_failed_recording_leaves_no_hook(detector: nn.Module):
-    with pytest.raises(ValueError, match="no child 'nope'"), TwoStageView(detector, "student").record(
-        ["backbone", "backbone.nope"]
-    ):
+    sight = TwoStageView(detector, "student").record(["backbone", "backbone.nope"])
+    with pytest.raises(ValueError, match="no child 'nope'"), sight:
         pass
     assert not any(module._forward_hooks for module in detector.modules())
 
@@ -206,7 +212,7 @@ def test_names_the_reason_when_nothing_can_be_shown(detector: nn.Module):
         view.run(inputs, ["roi.targets"])
     with pytest.raises(ValueError, match="RoI head needs boxes"):
         view.run(inputs, ["roi.logits"])
-    with pytest.raises(ValueError, match=r"'backbone.layer4.1'|'roi_head.bbox_head.fc_cls' shows \(1, 4\), not feature"):
+    with pytest.raises(ValueError, match=r"'roi_head.bbox_head.fc_cls' shows \(1, 4\), not feature"):
         view.dry_run(["roi_head.bbox_head.fc_cls"])
     with pytest.raises(KeyError, match="was not recorded"):
         view.run(inputs, ["backbone"])["neck"]
@@ -218,6 +224,7 @@ def other_family(name: str) -> nn.Module:
         del model["rpn_head"], model["train_cfg"]["rpn"], model["train_cfg"]["rpn_proposal"]
         return MODELS.build(model)
     model = get_config(f"mmdet::{name}").model
+    model["_scope_"] = "mmdet"
     model.backbone.update(depth=18, init_cfg=None)
     model.neck.in_channels = [64, 128, 256, 512]
     for head in model.get("roi_head", {}).get("bbox_head", []):
@@ -239,4 +246,4 @@ def test_other_families_are_refused_by_name(name: str, said: str):
 
 
 def test_every_stable_name_is_shown_by_a_detector_with_a_neck():
-    assert TwoStageView(MODELS.build(tiny.faster_rcnn()), "student").names() == NAMES
+    assert TwoStageView(built("fpn"), "student").names() == NAMES

@@ -1,8 +1,6 @@
-"""AdamW for detectors from scratch: short warm-up, cosine to zero over `max_epochs`."""
+"""AdamW for detectors from scratch: short warm-up, then a cosine to zero over the 6 epochs of a short budget."""
 
-max_epochs = 6
-
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=max_epochs, val_interval=max_epochs)
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=6, val_interval=6)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
@@ -12,6 +10,6 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(type="CosineAnnealingLR", by_epoch=True, T_max=max_epochs, convert_to_iter_based=True),
+    dict(type="CosineAnnealingLR", by_epoch=True, T_max=6, convert_to_iter_based=True),
 ]
 auto_scale_lr = dict(enable=False, base_batch_size=4)

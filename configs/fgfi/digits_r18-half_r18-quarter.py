@@ -1,0 +1,23 @@
+"""R18 half teaches R18 quarter near objects (Wang et al., 2019) on the digits; the student's own 3 epochs."""
+
+_base_ = ["../digits/faster-rcnn_r18-quarter_fpn32.py", "../_base_/distill.py"]
+
+model = dict(
+    _delete_=True,
+    type="Distiller",
+    student={{_base_.model}},
+    teacher=dict(
+        config="configs/digits/faster-rcnn_r18-half_fpn64_teacher.py",
+        checkpoint="work_dirs/faster-rcnn_r18-half_fpn64_teacher/epoch_8.pth",
+    ),
+    terms=dict(
+        imitation=dict(
+            type="FeatureImitation",
+            tap="neck",
+            adapter=dict(type="ConvAdapter", kernel=3),  # no ReLU: pyramid levels are signed
+            mask=dict(type="AnchorIoUMask", psi=0.5),  # the paper's
+            weight=0.01,  # the paper's
+            schedule=dict(type="Warmup", end=50),  # ours; the paper's 400 steps off would be all of this run
+        ),
+    ),
+)
