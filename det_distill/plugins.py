@@ -2,7 +2,7 @@
 
 from det_distill import adapters, distiller, masks, schedules
 from det_distill.compat.checkpoints import allow_mmengine_types
-from det_distill.hooks import adapter_state, exact_resume
+from det_distill.hooks import adapter_state, exact_resume, progress
 from det_distill.models import res_stage, vgg
 from det_distill.terms import features
 
@@ -13,6 +13,7 @@ __all__ = [
     "exact_resume",
     "features",
     "masks",
+    "progress",
     "res_stage",
     "schedules",
     "vgg",

@@ -1,7 +1,7 @@
 """Schedules: values worked out by hand at every boundary; the same step always gives the same factor."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdet.registry import TASK_UTILS
 
@@ -64,6 +64,7 @@ steps = st.integers(0, 10**6)
 levels = st.floats(-10, 10)
 
 
+@settings(deadline=None)
 @given(start=levels, stop=levels, begin=steps, length=st.integers(1, 10**6), now=steps)
 def test_a_ramp_stays_between_its_ends_and_moves_one_way(start, stop, begin, length, now):
     ramp = Ramp(start, stop, begin, begin + length)
@@ -73,6 +74,7 @@ def test_a_ramp_stays_between_its_ends_and_moves_one_way(start, stop, begin, len
     assert (later - here) * (stop - start) >= -slack
 
 
+@settings(deadline=None)
 @given(now=st.lists(steps, min_size=2, max_size=5), by_epoch=st.booleans())
 def test_a_factor_depends_on_now_alone_so_that_a_resumed_run_finds_the_same(now, by_epoch):
     for config in (dict(type="Warmup", end=400), dict(type="Decay", gamma=0.9), dict(type="Window", begin=3, end=9)):

@@ -123,7 +123,7 @@ def test_a_truncated_file_is_called_so(files: Files, tmp_path: Path, keep: int):
 
 def test_a_text_file_is_no_checkpoint(files: Files, tmp_path: Path):
     (tmp_path / "notes.txt").write_text("Trained on Monday; AP50 0.89.\n" * 20)
-    with pytest.raises(ValueError, match="notes.txt .* no torch checkpoint"):
+    with pytest.raises(ValueError, match=r"notes.txt .* no torch checkpoint"):
         Teacher.from_config(files | dict(checkpoint=str(tmp_path / "notes.txt")))
 
 

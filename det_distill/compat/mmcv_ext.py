@@ -38,7 +38,7 @@ class _Loader(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         kernels = importlib.import_module(KERNELS)
-        vars(module).update({name: getattr(kernels, name) for name in kernels.OPS})
+        vars(module).update(kernels.OPS)
 
         def missing(name: str) -> Callable[..., Any]:
             if name.startswith("__"):  # what Python itself probes is absent, not an op

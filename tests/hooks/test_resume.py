@@ -135,7 +135,7 @@ def test_a_stock_checkpoint_cannot_be_resumed_but_can_be_started_from(tmp_path, 
     run(tiny.run_config(data, tmp_path / "stock", tiny.faster_rcnn(), train_cfg=dict(max_epochs=1)))
     cfg = tiny.run_config(data, tmp_path / "run", model, load_from=str(tmp_path / "stock/epoch_1.pth"))
     cfg.resume = True
-    with pytest.raises(ValueError, match="no entry 'distill'.*load_from"):
+    with pytest.raises(ValueError, match=r"no entry 'distill'.*load_from"):
         run(cfg)
     cfg = tiny.run_config(data, tmp_path / "run2", model, load_from=str(tmp_path / "stock/epoch_1.pth"))
     cfg.train_cfg.max_epochs = 1

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
@@ -87,6 +87,7 @@ def test_is_zero_where_both_agree():
 STUDENT, TEACHER = torch.randn(2, 2, 5, 3, 4, generator=torch.Generator().manual_seed(7))
 
 
+@settings(deadline=None)
 @given(on=arrays(bool, (2, 3, 4)).map(torch.from_numpy), noise=st.floats(width=32), side=st.sampled_from([0, 1]))
 def test_cells_outside_the_mask_have_no_say(on: Tensor, noise: float, side: int):
     clean = [STUDENT.clone().requires_grad_(), TEACHER]
