@@ -6,8 +6,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.hub import get_config
+from mmengine.registry import DefaultScope
 
 from det_distill.compat.checkpoints import nearest_file
 
@@ -24,6 +26,9 @@ def load_config(name: str, key: str) -> Config:
         ValueError: It describes no model.
     """
     if "::" in name:
+        package = name.partition("::")[0]
+        if not package.isidentifier() or find_spec(package) is None:  # MMEngine would install it, unasked
+            raise FileNotFoundError(f"{key}={name!r} is no stock config; no package '{package}' is installed")
         try:
             cfg = get_config(name)
         except (AssertionError, OSError, ValueError) as error:
@@ -39,10 +44,17 @@ def load_config(name: str, key: str) -> Config:
 
 def _nearest_stock(name: str) -> str:
     package, _, path = name.partition("::")
-    spec = find_spec(package) if package.isidentifier() else None
+    spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        return f"no package '{package}' is installed"
+        return f"'{package}' is no package"
     return nearest_file(Path(spec.submodule_search_locations[0]) / ".mim/configs" / path)
+
+
+def build_detector(model: Mapping[str, Any]) -> Any:
+    """Build a detector from its model dict; outside a Runner, MMDetection's registry is the scope."""
+    inside = DefaultScope.get_current_instance() is not None
+    with DefaultScope.overwrite_default_scope(None if inside else "mmdet"):
+        return MODELS.build(dict(model))
 
 
 def student_model(model: Mapping[str, Any]) -> dict[str, Any]:

@@ -85,8 +85,7 @@ def demo(out: Path, seed: int) -> None:
     text = table([list(COLUMNS), teacher, alone, distilled])
     (out / "table.md").write_text(text + "\n")
     print(f"\n{text}\n")
-    print(
-        f"Digits validation scenes, seed {seed}, torch {torch.__version__}, {torch.get_num_threads()} threads; equal budget."
-    )
+    threads = torch.get_num_threads()
+    print(f"200 validation scenes, seed {seed}, torch {torch.__version__}, {threads} threads; equal budgets.")
     print(f"{time.perf_counter() - start:.0f} s in all. Table: {out / 'table.md'}; masks: {out / 'masks'}")
     print(f"The distilled student, loadable with its plain config {STUDENT}: {student}")

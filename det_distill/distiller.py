@@ -13,7 +13,7 @@ from mmdet.registry import MODELS
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
-from det_distill.configs import student_model, suggestion
+from det_distill.configs import build_detector, student_model, suggestion
 from det_distill.randomness import untouched
 from det_distill.scene import Scene
 from det_distill.state import hide_prefix, restore_prefix
@@ -59,7 +59,7 @@ class Distiller(BaseDetector):
         model = student_model(student)
         if data_preprocessor is not None:
             model.setdefault("data_preprocessor", data_preprocessor)
-        own = MODELS.build(model)
+        own = build_detector(model)
         super().__init__(data_preprocessor=own.data_preprocessor)
         self.student = own
         self.task_weights = dict(task_weights or {})

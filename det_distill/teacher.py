@@ -8,14 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from mmdet.registry import MODELS
 from mmengine.model import BaseModule
-from mmengine.registry import DefaultScope
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from det_distill.compat import checkpoints
-from det_distill.configs import load_config, only_keys
+from det_distill.configs import build_detector, load_config, only_keys
 from det_distill.preprocess import Renormalise
 from det_distill.views.two_stage import MapSpec, TwoStageView
 
@@ -72,8 +70,7 @@ class Teacher:
     def __init__(self, config: str, checkpoint: str, check_classes: bool = True) -> None:
         self.checkpoint, self.check_classes = checkpoint, check_classes
         cfg = load_config(config, "teacher.config")
-        with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmdet")):
-            self.detector: Any = MODELS.build(cfg.model)
+        self.detector: Any = build_detector(cfg.model)
         load_strictly(self.detector, checkpoint)
         self.detector.eval().requires_grad_(False)
         for module in self.detector.modules():

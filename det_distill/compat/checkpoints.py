@@ -20,7 +20,7 @@ from det_distill.compat.plain_numpy import STAND_INS
 # What unpickling a damaged or foreign file was seen to raise, over tens of thousands of random corruptions.
 BROKEN = (
     *(RuntimeError, EOFError, pickle.UnpicklingError, ValueError, LookupError, AttributeError, TypeError),
-    *(struct.error, AssertionError, ArithmeticError, SystemError, MemoryError),
+    *(struct.error, AssertionError, ArithmeticError, SystemError, MemoryError, OSError),
 )
 
 
