@@ -2,9 +2,9 @@
 
 Why: the published anchor-IoU mask (Wang et al., CVPR 2019, arXiv:1906.03609) builds an IoU map of every
 anchor for every box. An anchor of one shape slides over a grid, so its overlap with a box is the
-product of two one-dimensional overlaps, and on each row the cells over a threshold form one interval.
-Finding the intervals by binary search and painting them all at once gives the same mask without the
-maps, for all boxes of a batch together. The cells depend on boxes and anchors only, never on features.
+product of two one-dimensional overlaps, and on each row the cells over a threshold form one interval with
+ends in closed form. Painting the intervals all at once gives the same mask without the maps, for all
+boxes of a batch together. The cells depend on boxes and anchors only, never on features.
 """
 
 from collections.abc import Sequence
@@ -97,31 +97,33 @@ class _Meeting:
     """How every box of a batch meets the anchors of one level."""
 
     def __init__(self, boxes: Tensor, image: Tensor, scene: Scene, level: Level) -> None:
-        valid = level.valid(scene)[image]
-        self.x = _overlaps(boxes, level, 0, valid[:, 0])
-        self.y = _overlaps(boxes, level, 1, valid[:, 1])
-        anchors = level.anchors.to(boxes)
+        self.boxes, self.stride = boxes, level.stride[0]
+        self.anchors = level.anchors.to(boxes)
+        self.valid = level.valid(scene)[image]
+        self.y = _overlaps(boxes, level, 1, self.valid[:, 1])
         area = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1)
-        self.areas = area[:, None] + (anchors[:, 2:] - anchors[:, :2]).prod(dim=1)  # (N, A), of both together
-
-    def best(self) -> Tensor:
-        """(N,) the best IoU of each box with any anchor."""
-        inter = self.x.amax(dim=2) * self.y.amax(dim=2)
-        return (inter / (self.areas - inter)).amax(dim=1)
+        self.areas = area[:, None] + (self.anchors[:, 2:] - self.anchors[:, :2]).prod(dim=1)  # (N, A), of both together
+        x = _overlaps(boxes, level, 0, self.valid[:, 0])
+        inter = x.amax(dim=2) * self.y.amax(dim=2)
+        self.best = (inter / (self.areas - inter)).amax(dim=1)  # (N,), the best IoU of each box with any anchor
 
     def intervals(self, threshold: Tensor) -> tuple[Tensor, Tensor]:
-        """Per box, anchor and row, the cells whose IoU exceeds (N,) `threshold`: (N, A, H) from, (N, A, H) to.
+        """Per box, anchor and row, the cells whose IoU exceeds (N,) `threshold`: (N, A, H) first, (N, A, H) beyond.
 
-        IoU = I / (S - I) > F exactly where the overlap I = x * y > F S / (1 + F); along a row y is fixed and
-        x rises once and falls once, so a running maximum from either side can be searched.
+        IoU = I / (S - I) > F exactly where the overlap I = x * y > F S / (1 + F). On a row y is fixed, and x > c
+        says: anchor and box are both wider than c, the anchor ends beyond the box's start by more than c, and
+        starts before the box's end by more than c.
         """
         f = threshold[:, None]
         least = f * self.areas / (1 + f) * (1 + TIE)
-        need = torch.where(self.y > 0, least[..., None] / self.y, torch.inf)
-        left = torch.searchsorted(self.x.cummax(dim=2).values, need, right=True)
-        falling = self.x.flip(2).cummax(dim=2).values
-        right = self.x.shape[2] - torch.searchsorted(falling, need, right=True)
-        return left, right
+        c = torch.where(self.y > 0, least[..., None] / self.y, torch.inf)
+        x1, x2 = self.boxes[:, 0, None, None], self.boxes[:, 2, None, None]
+        a1, a2 = self.anchors[:, 0, None], self.anchors[:, 2, None]
+        wide = (a2 - a1 > c) & (x2 - x1 > c)
+        end = self.valid[:, :1, None]
+        left = (((c + x1 - a2) / self.stride).floor() + 1).clamp(min=0).minimum(end)
+        right = ((x2 - a1 - c) / self.stride).ceil().clamp(min=0).minimum(end)
+        return left.long(), torch.where(wide, right, left).long()
 
 
 def _choice(key: str, found: str, choices: Sequence[str]) -> str:
@@ -162,7 +164,7 @@ class AnchorIoUMask:
             return FullMask()(scene, levels)
         boxes, image = scene.flat(scene.boxes)
         meetings = [_Meeting(boxes, image, scene, level) for level in levels]
-        best = torch.stack([meeting.best() for meeting in meetings])  # (L, N)
+        best = torch.stack([meeting.best for meeting in meetings])  # (L, N)
         if self.level_assignment == "joint":
             best = best.amax(dim=0).expand_as(best)
         threshold = self.psi * best
