@@ -2,4 +2,3 @@
 
 custom_imports = dict(imports=["det_distill.plugins"])
 custom_hooks = [dict(type="AdapterStateHook"), dict(type="ExactResumeHook")]
-find_unused_parameters = False
