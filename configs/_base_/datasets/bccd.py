@@ -58,22 +58,6 @@ val_dataloader = dict(
         backend_args=backend_args,
     ),
 )
-test_dataloader = dict(
-    batch_size=4,
-    num_workers=2,
-    persistent_workers=False,
-    drop_last=False,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type="VOCDataset",
-        data_root=data_root,
-        ann_file="ImageSets/Main/test.txt",
-        data_prefix=dict(sub_data_root=""),
-        metainfo=metainfo,
-        test_mode=True,
-        pipeline=test_pipeline,
-        backend_args=backend_args,
-    ),
-)
+test_dataloader = {**val_dataloader, "dataset": {**val_dataloader["dataset"], "ann_file": "ImageSets/Main/test.txt"}}
 val_evaluator = dict(type="CocoMetric", metric="bbox")
 test_evaluator = val_evaluator
