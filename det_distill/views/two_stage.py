@@ -14,21 +14,36 @@ import torch
 from mmdet.models.detectors import TwoStageDetector
 from torch import Tensor, nn
 
-from det_distill.views.taps import Recorder, cloned, submodule
+from det_distill.views.taps import Pick, Recorder, cloned, submodule
 
-NAMES = (
-    "backbone",
-    "neck",
-    "rpn.logits",
-    "rpn.deltas",
-    "roi.features",
-    "roi.embedding",
-    "roi.logits",
-    "roi.deltas",
-    "roi.targets",
-)
+
+def _whole(_args: tuple[Any, ...], output: Any) -> Any:
+    return output
+
+
+def _argument(index: int) -> Pick:
+    return lambda args, _: args[index]
+
+
+def _part(index: int) -> Pick:
+    return lambda _, output: tuple(output[index]) if isinstance(output[index], list) else output[index]
+
+
+ROIS = "roi.rois"  # recorded beside the names of users, for the teacher's RoI head
+TARGETS = "roi.targets"  # what the box head's `get_targets` returns
+SOURCES: dict[str, tuple[str, Pick]] = {  # the module that shows each name, and what of its call
+    "backbone": ("backbone", _whole),
+    "neck": ("neck", _whole),
+    "rpn.logits": ("rpn_head", _part(0)),
+    "rpn.deltas": ("rpn_head", _part(1)),
+    ROIS: ("roi_head.bbox_roi_extractor", _argument(1)),
+    "roi.features": ("roi_head.bbox_roi_extractor", _whole),
+    "roi.embedding": ("roi_head.bbox_head.fc_cls", _argument(0)),
+    "roi.logits": ("roi_head.bbox_head", _part(0)),
+    "roi.deltas": ("roi_head.bbox_head", _part(1)),
+}
+NAMES = (*(name for name in SOURCES if name != ROIS), TARGETS)
 STAGES = ("backbone", "neck", "rpn", "roi")
-ROIS = "roi.rois"  # recorded beside the names above, for the teacher's RoI head
 DRY_RUN = 256  # pixels a side; a multiple of every stride in use, so that strides come out whole
 
 
@@ -102,26 +117,13 @@ class TwoStageView:
 
     def attach(self, recorder: Recorder, name: str) -> None:
         """Watch what a name stands for."""
-        det = self.detector
-        roi, box_head = det.roi_head, det.roi_head.bbox_head
-        if name in ("backbone", "neck"):
-            recorder.watch(name, getattr(det, name))
-        elif name in ("rpn.logits", "rpn.deltas"):
-            part = int(name == "rpn.deltas")
-            recorder.watch(name, det.rpn_head, lambda _, out: tuple(out[part]))
-        elif name == "roi.features":
-            recorder.watch(name, roi.bbox_roi_extractor)
-        elif name == ROIS:
-            recorder.watch(name, roi.bbox_roi_extractor, lambda args, _: args[1])
-        elif name == "roi.embedding":
-            recorder.watch(name, box_head.fc_cls, lambda args, _: args[0])
-        elif name in ("roi.logits", "roi.deltas"):
-            part = int(name == "roi.deltas")
-            recorder.watch(name, box_head, lambda _, out: out[part])
-        elif name == "roi.targets":
-            recorder.wrap(name, box_head, "get_targets")
+        if name == TARGETS:
+            recorder.wrap(name, self.detector.roi_head.bbox_head, "get_targets")
+        elif name in SOURCES:
+            path, pick = SOURCES[name]
+            recorder.watch(name, submodule(self.detector, path), pick)
         else:
-            recorder.watch(name, submodule(det, name), lambda _, out: cloned(out))
+            recorder.watch(name, submodule(self.detector, name), lambda _, out: cloned(out))
 
     def run(self, inputs: Tensor, names: Sequence[str], rois: Tensor | None = None) -> "Sight":
         """Forward just the stages the names need, and return what they show.
@@ -131,8 +133,8 @@ class TwoStageView:
             names: What to show; `roi.targets` is a training quantity and cannot be shown here.
             rois: (N, 5) image index and box, for names of the RoI stage.
         """
-        if "roi.targets" in names:
-            raise ValueError(f"'roi.targets' exists on the student only, but the {self.side} is asked for it")
+        if TARGETS in names:
+            raise ValueError(f"'{TARGETS}' exists on the student only, but the {self.side} is asked for it")
         det, last = self.detector, max((STAGES.index(self.stage(name)) for name in names), default=-1)
         needed = {self.stage(name) for name in names}
         with self.record(names) as sight:
@@ -155,7 +157,7 @@ class TwoStageView:
         """
         for name in names:
             self.stage(name)
-        names = [name for name in names if name != "roi.targets"]
+        names = [name for name in names if name != TARGETS]
         flags = {module: module.training for module in self.detector.modules()}
         device = next(self.detector.parameters()).device
         rois = torch.tensor([[0.0, 32, 32, 160, 160]], device=device)
