@@ -1,6 +1,7 @@
 """Find the config a user names: a path or `mmdet::name`, with one clear error when there is none."""
 
 import difflib
+import inspect
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.hub import get_config
-from mmengine.registry import DefaultScope
+from mmengine.registry import DefaultScope, Registry
 
 from det_distill.compat.checkpoints import nearest_file
 
@@ -86,6 +87,24 @@ def only_keys(found: Any, known: tuple[str, ...], key: str) -> None:
     for name in found:
         if name not in known:
             raise ValueError(f"{key}.{name} is unknown{suggestion(str(name), known)}; known: {', '.join(known)}")
+
+
+def build(registry: Registry, cfg: Mapping[str, Any]) -> Any:
+    """Build from a registry, after a look at the names in `cfg`.
+
+    Raises:
+        ValueError: The type or an argument is unknown; names the nearest.
+    """
+    name = cfg.get("type")
+    if not isinstance(name, str):
+        raise ValueError(f"type={name!r}; the name of a class is expected")
+    cls = registry.get(name)
+    if cls is None:
+        raise ValueError(f"type='{name}' is not registered{suggestion(name, registry.module_dict)}")
+    parameters = inspect.signature(cls).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        only_keys((key for key in cfg if key != "type"), tuple(parameters), name)
+    return registry.build(dict(cfg))
 
 
 def suggestion(found: str, known: Any) -> str:

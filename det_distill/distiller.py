@@ -13,7 +13,7 @@ from mmdet.registry import MODELS
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
-from det_distill.configs import build_detector, student_model, suggestion
+from det_distill.configs import build, build_detector, student_model, suggestion
 from det_distill.randomness import untouched
 from det_distill.scene import Scene
 from det_distill.state import hide_prefix, restore_prefix
@@ -79,7 +79,7 @@ class Distiller(BaseDetector):
             if not name.isidentifier():
                 raise ValueError(f"terms: {name!r} is no identifier; it becomes the log name 'loss_{name}'")
             try:
-                term = MODELS.build(cfg)
+                term = build(MODELS, cfg)
                 term.wire(self.view.dry_run(term.taps), self.teacher.dry_run(term.taps), self.view.priors)
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"terms.{name}: {error}") from error

@@ -212,7 +212,11 @@ class TestTerms:
             ("imitation", tiny.imitation(adapter=None), "16 channels on the student and 24"),
             ("imitation", tiny.imitation(mask=dict(type="AnchorIoUMask", psi=3)), "terms.imitation: .*psi=3"),
             ("imitation", tiny.imitation(weight=-1), "terms.imitation: .*weight=-1"),
-            ("imitation", dict(type="FeatureImitatoin", tap="neck"), "terms.imitation: .*FeatureImitatoin"),
+            ("imitation", dict(type="FeatureImitatoin"), "terms.imitation: .*did you mean 'FeatureImitation'"),
+            ("imitation", tiny.imitation(wieght=1), "FeatureImitation.wieght is unknown, did you mean 'weight'"),
+            ("imitation", tiny.imitation(mask=dict(type="AnchorIoUMask", spi=1)), "AnchorIoUMask.spi .*'psi'"),
+            ("imitation", tiny.imitation(adapter=dict(type="ConvAdapter", relus=True)), "ConvAdapter.relus .*'relu'"),
+            ("imitation", tiny.imitation(schedule=dict(type="Warmpu", end=3)), "'Warmpu' .*did you mean 'Warmup'"),
             ("two words", tiny.imitation(), "'two words' is no identifier"),
         ],
     )

@@ -8,6 +8,7 @@ from mmdet.registry import TASK_UTILS
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
+from det_distill.configs import build
 from det_distill.scene import Scene
 
 
@@ -38,7 +39,7 @@ class Term(nn.Module):
         if not weight >= 0:
             raise ValueError(f"weight={weight}; a term's weight is a number of at least 0")
         self.weight = weight
-        self.schedule = TASK_UTILS.build(schedule) if schedule else None
+        self.schedule = build(TASK_UTILS, schedule) if schedule else None
 
     def strength(self) -> float:
         """Weight times schedule at the running step and epoch (0 and 0 outside a Runner)."""

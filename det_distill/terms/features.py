@@ -6,6 +6,7 @@ from typing import Any
 from mmdet.registry import MODELS, TASK_UTILS
 from torch import Tensor, nn
 
+from det_distill.configs import build
 from det_distill.losses.imitation import masked_imitation
 from det_distill.masks import Mask
 from det_distill.scene import levels_of, prior_strides
@@ -39,7 +40,7 @@ class FeatureImitation(Term):
     ) -> None:
         super().__init__(weight, schedule)
         self.tap, self.taps, self.strides = tap, (tap,), strides
-        self.mask: Mask = TASK_UTILS.build(mask)
+        self.mask: Mask = build(TASK_UTILS, mask)
         self._adapter = adapter
         self.adapters = nn.ModuleList()
 
@@ -66,7 +67,9 @@ class FeatureImitation(Term):
             channels = own[stride][1], its[stride][1]
             if self._adapter is not None:
                 self.adapters.append(
-                    MODELS.build(dict(student_channels=channels[0], teacher_channels=channels[1]) | dict(self._adapter))
+                    build(
+                        MODELS, dict(student_channels=channels[0], teacher_channels=channels[1]) | dict(self._adapter)
+                    )
                 )
             elif channels[0] == channels[1]:
                 self.adapters.append(nn.Identity())
