@@ -52,9 +52,10 @@ def _nearest_stock(name: str) -> str:
 
 
 def build_detector(model: Mapping[str, Any]) -> Any:
-    """Build a detector from its model dict; outside a Runner, MMDetection's registry is the scope."""
-    inside = DefaultScope.get_current_instance() is not None
-    with DefaultScope.overwrite_default_scope(None if inside else "mmdet"):
+    """Build a detector from its model dict; where no other scope is set, as outside a Runner, in MMDetection's."""
+    scope = DefaultScope.get_current_instance()
+    mine = scope is None or scope.scope_name == "mmengine"
+    with DefaultScope.overwrite_default_scope("mmdet" if mine else None):
         return MODELS.build(dict(model))
 
 

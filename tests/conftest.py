@@ -1,3 +1,19 @@
-"""Imported before any test: `mmdet` finds its op kernels once det_distill is there."""
+"""What holds for every test: `mmdet` finds its op kernels, and types are looked up where MMDetection's tools do."""
+
+import pytest
 
 import det_distill  # noqa: F401
+
+# isort: split
+import uuid
+
+from mmengine.logging import MessageHub
+from mmengine.registry import DefaultScope
+
+
+@pytest.fixture(autouse=True)
+def no_runner_before():
+    """A Runner of an earlier test leaves its scope and its step count behind."""
+    MessageHub.get_instance(f"test-{uuid.uuid4()}")
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        yield

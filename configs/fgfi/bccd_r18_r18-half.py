@@ -16,7 +16,7 @@ model = dict(
             tap="neck",
             adapter=dict(type="ConvAdapter", kernel=3),  # no ReLU: pyramid levels are signed
             mask=dict(type="AnchorIoUMask", psi=0.5),  # the paper's
-            weight=0.01,  # the paper's
+            weight=0.05,  # ours, better on val than the paper's 0.01, whose maps have eight times the channels
             schedule=dict(type="Warmup", end=50),  # ours; the paper's 400 steps off are more than this run has
         ),
     ),
