@@ -20,7 +20,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.utils import track_iter_progress
 
 from det_distill import draw
-from det_distill.configs import load_config, student_model
+from det_distill.configs import load_config, override, student_model
 from det_distill.masks import AnchorIoUMask, FullMask, GtBoxMask, Mask
 from det_distill.scene import Level, Scene, levels_of, prior_strides
 
@@ -86,7 +86,7 @@ def compare_masks(
         raise ValueError(f"split: want train, val or test, got {split!r}")
     register_all_modules()
     cfg = load_config(config, "config")
-    cfg.merge_from_dict(cfg_options or {})
+    override(cfg, cfg_options)
     model = cfg.get("model")
     if not model:
         raise ValueError(f"model: none in {config}; want a detector or a Distiller")

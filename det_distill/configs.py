@@ -43,6 +43,28 @@ def load_config(name: str, key: str) -> Config:
     return cfg
 
 
+def override(cfg: Config, options: Mapping[str, Any] | None) -> None:
+    """Merge `--cfg-options`; a new `data_root` moves every path of the config that lies below the old one."""
+    options = dict(options or {})
+    old, new = cfg.get("data_root"), options.get("data_root")
+    if old and new:
+        for key in list(cfg):
+            cfg[key] = _moved(cfg[key], str(old).rstrip("/"), str(new).rstrip("/"))
+    cfg.merge_from_dict(options)
+
+
+def _moved(value: Any, old: str, new: str) -> Any:
+    """`value` with `new` for `old` at the head of every path in it."""
+    if isinstance(value, dict):
+        for key in value:
+            value[key] = _moved(value[key], old, new)
+    elif isinstance(value, list | tuple):
+        return type(value)(_moved(part, old, new) for part in value)
+    elif isinstance(value, str) and (value.rstrip("/") == old or value.startswith(old + "/")):
+        return new + value[len(old) :]
+    return value
+
+
 def _nearest_stock(name: str) -> str:
     package, _, path = name.partition("::")
     spec = find_spec(package)

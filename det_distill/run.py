@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 
 import det_distill.plugins  # noqa: F401 - plain configs need the op kernels and the safe loader too
 from det_distill.compat.checkpoints import nearest_file
-from det_distill.configs import load_config, student_model
+from det_distill.configs import load_config, override, student_model
 
 
 def configure(args: argparse.Namespace) -> Config:
@@ -21,8 +21,7 @@ def configure(args: argparse.Namespace) -> Config:
     setup_cache_size_limit_of_dynamo()
     cfg = load_config(args.config, "config")
     cfg.launcher = args.launcher
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    override(cfg, args.cfg_options)
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or str(Path("work_dirs") / Path(args.config).stem)
     cfg.default_hooks.progress = dict(type="ProgressBarHook")
     return cfg

@@ -1,0 +1,36 @@
+"""Overrides and the nearest names."""
+
+from pathlib import Path
+
+import pytest
+
+from det_distill.configs import load_config, override, suggestion
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "root"), [("bccd_r18_r18-half", "../shared/data/bccd"), ("digits_r18-half_r18-quarter", "data/digits")]
+)
+def test_a_new_data_root_moves_every_path_below_it(name, root):
+    cfg = load_config(str(ROOT / f"configs/fgfi/{name}.py"), "config")
+    assert cfg.data_root == root
+    override(cfg, {"data_root": "/elsewhere/", "model.terms.imitation.weight": 2})
+    assert root not in cfg.pretty_text
+    for split in ("train", "val", "test"):
+        assert cfg[f"{split}_dataloader"].dataset.data_root == "/elsewhere"
+    if name.startswith("digits"):
+        assert cfg.val_evaluator.ann_file == "/elsewhere/annotations/val.json"
+    assert cfg.model.terms.imitation.weight == 2
+
+
+def test_without_one_nothing_moves():
+    cfg = load_config(str(ROOT / "configs/fgfi/bccd_r18_r18-half.py"), "config")
+    before = cfg.pretty_text
+    override(cfg, None)
+    assert cfg.pretty_text == before
+
+
+@pytest.mark.parametrize(("found", "hint"), [("nekc", ", did you mean 'neck'?"), ("zzz", "")])
+def test_a_suggestion_is_near_or_none(found, hint):
+    assert suggestion(found, ("neck", "backbone")) == hint
