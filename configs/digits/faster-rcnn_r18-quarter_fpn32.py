@@ -1,4 +1,4 @@
-"""The digits student alone: R18 at quarter width on a short budget, 3 epochs, about a minute on two cores."""
+"""The digits student alone: R18 at quarter width on a short budget, 4 epochs, about a minute and a half on two cores."""
 
 _base_ = "faster-rcnn_r18-half_fpn64_teacher.py"
 
@@ -11,8 +11,8 @@ model = dict(
         bbox_head=dict(in_channels=32, fc_out_channels=128),
     ),
 )
-train_cfg = dict(max_epochs=3, val_interval=3)
+train_cfg = dict(max_epochs=4, val_interval=4)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(type="CosineAnnealingLR", by_epoch=True, T_max=3, convert_to_iter_based=True),
+    dict(type="CosineAnnealingLR", by_epoch=True, T_max=4, convert_to_iter_based=True),
 ]

@@ -1,4 +1,4 @@
-"""R18 half teaches R18 quarter near objects (Wang et al., 2019) on the digits; the student's own 3 epochs."""
+"""R18 half teaches R18 quarter near objects (Wang et al., 2019) on the digits; the student's own 4 epochs."""
 
 _base_ = ["../digits/faster-rcnn_r18-quarter_fpn32.py", "../_base_/distill.py"]
 
@@ -8,7 +8,7 @@ model = dict(
     student={{_base_.model}},
     teacher=dict(
         config="configs/digits/faster-rcnn_r18-half_fpn64_teacher.py",
-        checkpoint="work_dirs/faster-rcnn_r18-half_fpn64_teacher/epoch_8.pth",
+        checkpoint="work_dirs/faster-rcnn_r18-half_fpn64_teacher/epoch_7.pth",
     ),
     terms=dict(
         imitation=dict(

@@ -22,7 +22,7 @@ test_pipeline = [
     dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
 ]
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=2,
     persistent_workers=False,  # fresh workers every epoch: a resumed run draws the same augmentations
     sampler=dict(type="DefaultSampler", shuffle=True),
