@@ -1,4 +1,4 @@
-"""The digits student alone: R18 at quarter width on a short budget, 4 epochs, about a minute and a half on two cores."""
+"""The digits student alone: R18 at quarter width on a short budget: 4 epochs, a minute and a half on two cores."""
 
 _base_ = "faster-rcnn_r18-half_fpn64_teacher.py"
 
