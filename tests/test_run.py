@@ -29,7 +29,7 @@ def place(tmp_path_factory) -> Path:
     data = tiny.write_dataset(folder / "data")
     teacher = tiny.write_teacher(folder, tiny.faster_rcnn(16, 24))
     model = tiny.distiller(tiny.faster_rcnn(), teacher)
-    cfg = tiny.run_config(data, folder / "work", model, train_cfg=dict(max_epochs=2, val_interval=2))
+    cfg = tiny.run_config(data, folder / "out", model, train_cfg=dict(max_epochs=2, val_interval=2))
     cfg.log_level = "INFO"
     cfg.custom_imports = dict(imports=["det_distill.plugins"])
     cfg.dump(folder / "config.py")
@@ -39,13 +39,13 @@ def place(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def checkpoint(place) -> Path:
     tool("train", place / "config.py", "--cfg-options", "default_hooks.logger.interval=1")
-    return place / "work/epoch_2.pth"
+    return place / "out/epoch_2.pth"
 
 
 def test_training_writes_the_students_checkpoint_and_logs_each_term(place, checkpoint):
     weights = torch.load(checkpoint, weights_only=True)["state_dict"]
     assert "backbone.conv1.weight" in weights
-    [log] = (place / "work").glob("*/vis_data/scalars.json")
+    [log] = (place / "out").glob("*/vis_data/scalars.json")
     assert "loss_imitation" in json.loads(log.read_text().splitlines()[0])
 
 
@@ -69,7 +69,7 @@ def test_testing_needs_no_teacher_and_gives_the_plain_students_numbers(place, ch
 def test_resume_goes_on_from_the_latest_checkpoint(place, checkpoint):
     out = tool("train", place / "config.py", "--resume", "--cfg-options", "train_cfg.max_epochs=3")
     assert "resumed epoch: 2" in out
-    assert (place / "work/epoch_3.pth").is_file()
+    assert (place / "out/epoch_3.pth").is_file()
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_resume_goes_on_from_the_latest_checkpoint(place, checkpoint):
     [
         (("train", "configs/bccd/faster-rcnn_r18_fpn_techer.py"), "did you mean .*fpn_teacher.py"),
         (("train", "mmdet::faster_rcnn/no.py"), "mmdet::faster_rcnn/no.py.*no stock config"),
-        (("test", "{place}/config.py", "{place}/work/epoch_8.pth"), "epoch_8.pth not found"),
+        (("test", "{place}/config.py", "{place}/out/epoch_8.pth"), "epoch_8.pth not found"),
         (("train", "{place}/config.py", "--resume", "{place}/nothing.pth"), "nothing.pth not found"),
         (
             ("train", "{place}/config.py", "--cfg-options", "model.teacher.checkpoint=x.pth"),
