@@ -1,8 +1,36 @@
 """Fit student features to the teacher's channels."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from mmdet.registry import MODELS
 from torch import Tensor, nn
+
+from det_distill.configs import build
+
+
+def fitting(cfg: Mapping[str, Any] | None, student: int, teacher: int, where: str) -> nn.Module:
+    """The adapter that a config asks for between so many channels; None passes equal ones on as they are.
+
+    Args:
+        cfg: Config of an adapter; channels written there win.
+        student: Channels of the student.
+        teacher: Channels of the teacher.
+        where: What is adapted, for the message.
+
+    Raises:
+        ValueError: No adapter, but unequal channels.
+    """
+    if cfg is not None:
+        adapter: nn.Module = build(MODELS, dict(student_channels=student, teacher_channels=teacher) | dict(cfg))
+        return adapter
+    if student != teacher:
+        raise ValueError(
+            f"{where} has {student} channels on the student and {teacher} on the teacher; without an adapter they must "
+            "be equal: set adapter=dict(type='ConvAdapter') for maps, dict(type='LinearAdapter') for vectors"
+        )
+    return nn.Identity()
 
 
 @MODELS.register_module()
@@ -40,3 +68,22 @@ class ConvAdapter(nn.Module):
         """(B, C_student, H, W) to (B, C_teacher, H, W)."""
         x = self.conv(x)
         return torch.relu(x) if self.relu else x
+
+
+@MODELS.register_module()
+class LinearAdapter(nn.Module):
+    """One fully connected layer from the student's vectors to the teacher's: for hints behind fully connected layers.
+
+    Args:
+        student_channels: Length of the student's vectors; inferred by the term that owns the adapter.
+        teacher_channels: Length of the teacher's; inferred likewise.
+    """
+
+    def __init__(self, student_channels: int, teacher_channels: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(student_channels, teacher_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, student) to (N, teacher)."""
+        out: Tensor = self.fc(x)
+        return out

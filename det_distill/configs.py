@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -84,20 +84,22 @@ def build_detector(model: Mapping[str, Any]) -> Any:
 def student_model(model: Mapping[str, Any]) -> dict[str, Any]:
     """The plain student's model dict, out of a Distiller's or of any other model's.
 
-    A student is written as a model dict, or as `dict(config="path or mmdet::name")`.
+    A student is written as a model dict, as `dict(model=...)` or as `dict(config="path or mmdet::name")`, each with
+    an optional `scale` beside it, which is no part of the model.
 
     Raises:
         FileNotFoundError: The student's config is not there.
-        ValueError: A Distiller's dict without a student, or an unknown key beside `config`.
+        ValueError: A Distiller's dict without a student, or an unknown key beside `config` or `model`.
     """
     if model.get("type") == "Distiller":
         student = model.get("student")
         if not student:
             raise ValueError(f"model.student must be a detector's model dict or dict(config=...), found {student!r}")
-        model = student
-    if "config" in model and "type" not in model:
-        only_keys(model, ("config",), "student")
-        model = load_config(model["config"], "student.config").model
+        model = {key: value for key, value in student.items() if key != "scale"}
+    for key in ("config", "model"):
+        if key in model and "type" not in model:
+            only_keys(model, (key,), "student")
+            model = model[key] if key == "model" else load_config(model[key], "student.config").model
     return dict(model)
 
 
@@ -128,6 +130,18 @@ def build(registry: Registry, cfg: Mapping[str, Any]) -> Any:
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         only_keys((key for key in cfg if key != "type"), tuple(parameters), name)
     return registry.build(dict(cfg))
+
+
+def choice(key: str, found: str, choices: Iterable[str]) -> str:
+    """`found`, once it is known to be one of the choices.
+
+    Raises:
+        ValueError: It is none of them; names the key and the nearest.
+    """
+    known = tuple(choices)
+    if found not in known:
+        raise ValueError(f"{key}={found!r} is none of {', '.join(map(repr, known))}{suggestion(str(found), known)}")
+    return found
 
 
 def suggestion(found: str, known: Any) -> str:

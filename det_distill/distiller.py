@@ -5,21 +5,23 @@ any model, and its checkpoint is the student's.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mmdet.models.detectors.base import BaseDetector
-from mmdet.registry import MODELS
+from mmdet.registry import MODELS, TASK_UTILS
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
 from det_distill.configs import build, build_detector, student_model, suggestion
 from det_distill.randomness import untouched
+from det_distill.resolution import Shrink
 from det_distill.scene import Scene
+from det_distill.schedules import factor
 from det_distill.state import hide_prefix, restore_prefix
 from det_distill.teacher import Teacher
 from det_distill.terms.base import Batch, Term
-from det_distill.views.two_stage import ROIS, TwoStageView
+from det_distill.views.two_stage import ROIS, TRAINING, TwoStageView
 
 
 @MODELS.register_module()
@@ -30,10 +32,12 @@ class Distiller(BaseDetector):
     are the student's. With every weight at 0 training is bit-identical to stock training of the student.
 
     Args:
-        student: Model config of a detector, or `dict(config=...)`.
+        student: Model config of a detector, or `dict(config=...)`, or `dict(model=...)`. `scale` beside it feeds the
+            student a copy of each training batch of so many pixels a pixel; its own data pipelines serve for tests.
         teacher: `dict(config=..., checkpoint=...)`, see `Teacher`.
         terms: Configs of terms by name; a term set to None is left out.
-        task_weights: Multipliers of the student's own losses by their log name; 1 where not named.
+        task_weights: Multipliers of the student's own losses by their log name, numbers or configs of schedules; 1
+            where not named.
         data_preprocessor: Used where the student's config has none.
         init_cfg: Must be None; initialisation is the student's own.
 
@@ -50,20 +54,25 @@ class Distiller(BaseDetector):
         student: Mapping[str, Any],
         teacher: Mapping[str, Any],
         terms: Mapping[str, Any],
-        task_weights: Mapping[str, float] | None = None,
+        task_weights: Mapping[str, float | Mapping[str, Any]] | None = None,
         data_preprocessor: Mapping[str, Any] | None = None,
         init_cfg: None = None,
     ) -> None:
         if init_cfg is not None:
             raise ValueError("Distiller.init_cfg is unused: set it in the student's own config")
-        model = student_model(student)
+        model = student_model(dict(type="Distiller", student=student))
         if data_preprocessor is not None:
             model.setdefault("data_preprocessor", data_preprocessor)
         own = build_detector(model)
         super().__init__(data_preprocessor=own.data_preprocessor)
         self.student = own
-        self.task_weights = dict(task_weights or {})
+        self.shrink = Shrink(student.get("scale", 1), own.data_preprocessor)
+        self.task_weights = {
+            key: build(TASK_UTILS, weight) if isinstance(weight, Mapping) else weight
+            for key, weight in (task_weights or {}).items()
+        }
         self.saves_adapters = False  # AdapterStateHook sets it
+        self.audit: tuple[str, Callable[..., None]] | None = None  # GradientReportHook sets it: a tap and who looks
         with untouched():  # whatever the teacher and the adapters draw, the student's stream goes on as without them
             self.view = TwoStageView(self.student, "student")
             self.teacher = Teacher.from_config(teacher)
@@ -80,7 +89,8 @@ class Distiller(BaseDetector):
                 raise ValueError(f"terms: {name!r} is no identifier; it becomes the log name 'loss_{name}'")
             try:
                 term = build(MODELS, cfg)
-                term.wire(self.view.dry_run(term.taps), self.teacher.dry_run(term.taps), self.view.priors)
+                shared = [tap for tap in term.taps if tap not in TRAINING]
+                term.wire(self.view.anatomy(term.taps, self.shrink.scale), self.teacher.view.anatomy(shared))
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"terms.{name}: {error}") from error
             built[name] = term
@@ -94,19 +104,24 @@ class Distiller(BaseDetector):
         strengths = {name: term.strength() for name, term in self.terms.items()}
         active = [name for name, strength in strengths.items() if strength]
         taps = sorted({tap for name in active for tap in self.terms[name].taps})
-        boxes = [ROIS] if any(self.view.stage(tap) == "roi" for tap in taps) else []
-        with self.view.record((*taps, *boxes)) as seen:
-            losses = self._weighted(self.student.loss(batch_inputs, batch_data_samples))
+        shared = [tap for tap in taps if tap not in TRAINING]
+        boxes = [ROIS] if any(self.teacher.view.stage(tap) == "roi" for tap in shared) else []
+        whole, inputs, samples = self.shrink(batch_inputs, batch_data_samples)
+        with self.view.record((*taps, *boxes, *(self.audit or ())[:1])) as seen:
+            losses = self._weighted(self.student.loss(inputs, samples))
         values: dict[str, Tensor | dict[str, Tensor]] = {}
         if active:
-            shown = self.teacher.watch(batch_inputs, batch_data_samples, taps, seen[ROIS] if boxes else None)
-            batch = Batch(Scene.from_samples(batch_data_samples), batch_data_samples, self.view.priors)
+            rois = self.shrink.to_batch(seen[ROIS]) if boxes else None
+            shown = self.teacher.watch(whole, batch_data_samples, shared, rois)
+            batch = Batch(Scene.from_samples(samples), samples, self.view.rpn.prior_generator, self.shrink.scale)
             values = {name: self.terms[name](seen, shown, batch) for name in active}
         for name, strength in strengths.items():
             value = values.get(name, batch_inputs.new_zeros(()))
             parts = {f".{part}": one for part, one in value.items()} if isinstance(value, dict) else {"": value}
             for part, one in parts.items():
                 self._add(losses, f"loss_{name}{part}", one * strength if name in values else one)
+        if self.audit:
+            self.audit[1](losses, strengths, seen)
         return losses
 
     def _add(self, losses: dict[str, Any], key: str, value: Tensor) -> None:
@@ -115,7 +130,8 @@ class Distiller(BaseDetector):
         losses[key] = value
 
     def _weighted(self, losses: dict[str, Any]) -> dict[str, Any]:
-        for key, weight in self.task_weights.items():
+        for key, given in self.task_weights.items():
+            weight = given if isinstance(given, int | float) else factor(given)
             if key not in losses:
                 raise ValueError(
                     f"task_weights.{key} names none of the student's losses{suggestion(key, losses)}; it logs "

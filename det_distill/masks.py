@@ -14,6 +14,7 @@ import torch
 from mmdet.registry import TASK_UTILS
 from torch import Tensor
 
+from det_distill.configs import choice
 from det_distill.scene import Level, Scene
 
 ASSIGNMENTS = ("size", "joint", "every")
@@ -126,12 +127,6 @@ class _Meeting:
         return left.long(), torch.where(wide, right, left).long()
 
 
-def _choice(key: str, found: str, choices: Sequence[str]) -> str:
-    if found not in choices:
-        raise ValueError(f"{key}={found!r} is none of {', '.join(map(repr, choices))}")
-    return found
-
-
 @TASK_UTILS.register_module()
 class AnchorIoUMask:
     """Cells where some anchor overlaps a box by more than `psi` times the box's best anchor (Wang et al., 2019).
@@ -156,7 +151,7 @@ class AnchorIoUMask:
         if not 0 <= psi <= 1:
             raise ValueError(f"psi={psi} lies outside [0, 1]; the paper uses 0.5")
         self.psi, self.finest_scale = psi, finest_scale
-        self.level_assignment = _choice("level_assignment", level_assignment, ASSIGNMENTS)
+        self.level_assignment = choice("level_assignment", level_assignment, ASSIGNMENTS)
 
     def __call__(self, scene: Scene, levels: Sequence[Level]) -> list[Tensor]:
         """One bool (B, H, W) per level."""
@@ -193,7 +188,7 @@ class GtBoxMask:
     needs_anchors = False
 
     def __init__(self, level_assignment: str = "size", finest_scale: float = 56.0) -> None:
-        self.level_assignment = _choice("level_assignment", level_assignment, ("size", "every"))
+        self.level_assignment = choice("level_assignment", level_assignment, ("size", "every"))
         self.finest_scale = finest_scale
 
     def __call__(self, scene: Scene, levels: Sequence[Level]) -> list[Tensor]:

@@ -1,22 +1,30 @@
 """Importing this registers every class of det_distill with MMDetection: name it in `custom_imports`."""
 
+from mmdet.registry import MODELS
+
 from det_distill import adapters, distiller, masks, schedules
 from det_distill.compat.checkpoints import allow_mmengine_types
-from det_distill.hooks import adapter_state, exact_resume, progress
+from det_distill.hooks import adapter_state, exact_resume, gradient_report, progress
 from det_distill.models import res_stage, vgg
-from det_distill.terms import features
+from det_distill.quantise import Quantiser
+from det_distill.terms import boxes, features, logits, proposals
 
 __all__ = [
     "adapter_state",
     "adapters",
+    "boxes",
     "distiller",
     "exact_resume",
     "features",
+    "gradient_report",
+    "logits",
     "masks",
     "progress",
+    "proposals",
     "res_stage",
     "schedules",
     "vgg",
 ]
 
 allow_mmengine_types()
+MODELS.register_module(module=Quantiser)  # here, for quantise.py runs without MMDetection

@@ -4,7 +4,18 @@ Each is a pure function of the step (or the epoch, `by_epoch=True`), counted fro
 resumed run finds the same factor without any state.
 """
 
+from collections.abc import Callable
+
 from mmdet.registry import TASK_UTILS
+from mmengine.logging import MessageHub
+
+
+def factor(schedule: Callable[[int, int], float] | None) -> float:
+    """A schedule's factor at the running step and epoch (0 and 0 outside a Runner); 1 without one."""
+    if schedule is None:
+        return 1.0
+    hub = MessageHub.get_current_instance()
+    return schedule(int(hub.get_info("iter", 0)), int(hub.get_info("epoch", 0)))
 
 
 class _Schedule:

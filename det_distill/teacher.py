@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from det_distill.compat import checkpoints
 from det_distill.configs import build_detector, load_config, only_keys
 from det_distill.preprocess import Renormalise
-from det_distill.views.two_stage import MapSpec, TwoStageView
+from det_distill.views.two_stage import TwoStageView
 
 SHOWN = 5  # names of wrong weights listed in an error
 
@@ -104,16 +104,13 @@ class Teacher:
         Raises:
             ValueError: The teacher tells another number of classes apart.
         """
-        if self.check_classes and self.view.num_classes != student.num_classes:
+        its, own = (view.head and view.head.num_classes for view in (self.view, student))
+        if self.check_classes and its and own and its != own:  # a bare RPN tells none apart
             raise ValueError(
-                f"the teacher knows {self.view.num_classes} classes, the student {student.num_classes}: another data "
-                "set's teacher? Set teacher.check_classes=False where only features are compared"
+                f"the teacher knows {its} classes, the student {own}: another data set's teacher? Set "
+                "teacher.check_classes=False where only features are compared"
             )
         self.renormalise = Renormalise(preprocessor, self.detector.data_preprocessor)
-
-    def dry_run(self, names: Sequence[str]) -> dict[str, tuple[MapSpec, ...] | tuple[int, ...]]:
-        """What each name looks like, as `TwoStageView.dry_run`."""
-        return self.view.dry_run(names)
 
     @torch.no_grad()
     def watch(

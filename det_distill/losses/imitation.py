@@ -1,7 +1,20 @@
-"""Feature imitation near objects (Wang et al., CVPR 2019)."""
+"""Feature imitation where a mask says so (Wang et al., CVPR 2019; Chen et al., NIPS 2017)."""
 
 import torch
 from torch import Tensor
+
+
+def _masked_gap(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """(B, C, H, W) student minus detached teacher, at least fp32, 0 off the mask."""
+    if student.dim() != 4 or teacher.shape != student.shape or mask.shape != student[:, 0].shape:
+        got = f"{tuple(student.shape)}, {tuple(teacher.shape)}, {tuple(mask.shape)}"
+        raise ValueError(f"want equal (B, C, H, W) maps and a (B, H, W) mask, got {got}")
+    if mask.dtype != torch.bool:
+        raise ValueError(f"want a bool mask, got {mask.dtype}")
+    dtype = torch.promote_types(student.dtype, torch.float32)
+    # Cells that are off are replaced before the subtraction, so that not even a NaN there has a say.
+    off = ~mask[:, None]
+    return student.to(dtype).masked_fill(off, 0) - teacher.detach().to(dtype).masked_fill(off, 0)
 
 
 def masked_imitation(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -29,13 +42,38 @@ def masked_imitation(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
         >>> masked_imitation(torch.ones(1, 2, 1, 1), torch.zeros(1, 2, 1, 1), torch.ones(1, 1, 1).bool())
         tensor(1.)
     """
-    if student.dim() != 4 or teacher.shape != student.shape or mask.shape != student[:, 0].shape:
-        got = f"{tuple(student.shape)}, {tuple(teacher.shape)}, {tuple(mask.shape)}"
-        raise ValueError(f"want equal (B, C, H, W) maps and a (B, H, W) mask, got {got}")
-    if mask.dtype != torch.bool:
-        raise ValueError(f"want a bool mask, got {mask.dtype}")
-    dtype = torch.promote_types(student.dtype, torch.float32)
-    # Cells that are off are replaced before the subtraction, so that not even a NaN there has a say.
-    off = ~mask[:, None]
-    gap = student.to(dtype).masked_fill(off, 0) - teacher.detach().to(dtype).masked_fill(off, 0)
+    gap = _masked_gap(student, teacher, mask)
     return gap.square().sum() / (2 * mask.sum().clamp(min=1))
+
+
+def masked_mean_gap(student: Tensor, teacher: Tensor, mask: Tensor, norm: str) -> Tensor:
+    r"""Mean squared or absolute feature gap over the elements of the cells that are on.
+
+    .. math:: \frac{1}{\max(1, C \sum M)} \sum_{byx} M_{byx} \sum_c |s - t|^p_{bcyx}, \quad p = 2 \text{ or } 1
+
+    Cells count over the *whole batch*, and so do channels: 2 / C times `masked_imitation` for "l2".
+
+    Args:
+        student: (B, C, H, W), adapted features, raw activation units.
+        teacher: (B, C, H, W), same units; detached here.
+        mask: (B, H, W), bool, true where the student imitates.
+        norm: "l2" for the squared gap, "l1" for the absolute.
+
+    Returns:
+        Scalar, at least fp32, activation (squared for "l2") per element; a differentiable 0 if no cell is on.
+
+    Raises:
+        ValueError: If shapes disagree (nothing broadcasts), the mask is not bool, or the norm is unknown.
+
+    Source:
+        The hint of Chen et al., NIPS 2017; that it is a mean over elements is our choice.
+
+    Example:
+        >>> masked_mean_gap(torch.full((1, 2, 1, 1), 3.0), torch.zeros(1, 2, 1, 1), torch.ones(1, 1, 1).bool(), "l2")
+        tensor(9.)
+    """
+    if norm not in ("l2", "l1"):
+        raise ValueError(f"norm={norm!r} is none of 'l2', 'l1'")
+    gap = _masked_gap(student, teacher, mask)
+    total = (gap.square() if norm == "l2" else gap.abs()).sum()
+    return total / (student.shape[1] * mask.sum()).clamp(min=1)

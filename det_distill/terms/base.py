@@ -4,21 +4,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from mmdet.registry import TASK_UTILS
-from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
 from det_distill.configs import build
 from det_distill.scene import Scene
+from det_distill.schedules import factor
+from det_distill.views.anatomy import Anatomy
+
+HEADS = ("roi", "rpn")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a term may know of a batch beside features: ground truth and the student's priors."""
+    """What a term may know of a batch beside features.
+
+    Attributes:
+        scene: Ground truth, in pixels of the student's input.
+        samples: MMDetection's data samples, likewise.
+        priors: The student's prior generator.
+        scale: Pixels of the student's input a pixel of the teacher's.
+    """
 
     scene: Scene
     samples: Sequence[Any]
     priors: Any
+    scale: float = 1.0
 
 
 class Term(nn.Module):
@@ -36,26 +48,15 @@ class Term(nn.Module):
 
     def __init__(self, weight: float, schedule: dict[str, Any] | None = None) -> None:
         super().__init__()
-        if not weight >= 0:
-            raise ValueError(f"weight={weight}; a term's weight is a number of at least 0")
-        self.weight = weight
+        self.weight = at_least("weight", weight, 0)
         self.schedule = build(TASK_UTILS, schedule) if schedule else None
 
     def strength(self) -> float:
         """Weight times schedule at the running step and epoch (0 and 0 outside a Runner)."""
-        if self.schedule is None:
-            return self.weight
-        hub = MessageHub.get_current_instance()
-        step, epoch = (int(hub.get_info(key, 0)) for key in ("iter", "epoch"))
-        return self.weight * self.schedule(step, epoch)
+        return self.weight * factor(self.schedule)
 
-    def wire(self, student: Mapping[str, Any], teacher: Mapping[str, Any], priors: Any) -> None:
+    def wire(self, student: Anatomy, teacher: Anatomy) -> None:
         """Check that both sides fit, and build what depends on their channels.
-
-        Args:
-            student: By tap, what the dry run found: a `MapSpec` per level, or the shape behind N.
-            teacher: The same of the teacher.
-            priors: The student's prior generator.
 
         Raises:
             ValueError: The term cannot be wired.
@@ -66,3 +67,19 @@ class Term(nn.Module):
     ) -> Tensor | dict[str, Tensor]:
         """The unweighted value: a scalar, or scalars by part."""
         raise NotImplementedError
+
+
+def at_least(key: str, found: float, least: float) -> float:
+    """`found`, once it is known to be no smaller than `least`.
+
+    Raises:
+        ValueError: It is smaller, or not a number.
+    """
+    if not found >= least:
+        raise ValueError(f"{key}={found}; a number of at least {least} is expected")
+    return found
+
+
+def per_anchor(maps: Sequence[Tensor], values: int) -> Tensor:
+    """(B, A * values, H, W) of every level as (N, values): by level, image, row, column, anchor, as targets lie."""
+    return torch.cat([one.permute(0, 2, 3, 1).reshape(-1, values) for one in maps])

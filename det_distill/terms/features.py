@@ -1,32 +1,46 @@
 """Feature-based knowledge: maps compared cell by cell."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from mmdet.registry import MODELS, TASK_UTILS
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from det_distill.configs import build
-from det_distill.losses.imitation import masked_imitation
+from det_distill.adapters import fitting
+from det_distill.configs import build, choice
+from det_distill.losses.imitation import masked_imitation, masked_mean_gap
 from det_distill.masks import Mask
 from det_distill.scene import levels_of, prior_strides
 from det_distill.terms.base import Batch, Term
-from det_distill.views.two_stage import MapSpec
+from det_distill.views.anatomy import Anatomy, paired
+
+DISTANCES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "cell": masked_imitation,
+    "l2": partial(masked_mean_gap, norm="l2"),
+    "l1": partial(masked_mean_gap, norm="l1"),
+}
 
 
 @MODELS.register_module()
 class FeatureImitation(Term):
-    """Near objects, the student's adapted maps imitate the teacher's (Wang et al., CVPR 2019).
+    """The student's adapted maps imitate the teacher's where a mask says: hints and fine-grained imitation.
 
-    The value is the mean over levels of `masked_imitation`. Levels are paired by stride.
+    The value is the mean over levels of the distance on the mask's cells. Levels are paired by stride.
 
     Args:
         tap: A name whose value is maps: "neck", "backbone", or a dotted module path.
         mask: Config of `AnchorIoUMask`, `GtBoxMask` or `FullMask`.
-        weight: Per imitated cell; the source's value is 0.01.
+        weight: Multiplier; imitation's source has 0.01 a cell, hints' 0.5 a mean element.
+        distance: "cell" is half the squared gap summed over channels, per cell (Wang et al., CVPR 2019); "l2" and
+            "l1" are means over the elements of those cells (hints, Chen et al., NIPS 2017).
         adapter: Config of the adapter of each level, channels inferred; None compares the maps as they are.
+        quantiser: Config of a `Quantiser` of both sides (Wei et al., ECCV 2018), behind the adapter; None for none.
         schedule: See `Term`.
-        strides: The levels to compare, where not all.
+        strides: The student's levels to compare, where not all.
+        resize: For nets of one stride fed at different scales: levels are paired by each net's own stride, and the
+            student's adapted map is brought to the teacher's grid, bilinearly (its mask by nearest cell).
     """
 
     def __init__(
@@ -34,67 +48,45 @@ class FeatureImitation(Term):
         tap: str,
         mask: dict[str, Any],
         weight: float,
+        distance: str = "cell",
         adapter: dict[str, Any] | None = dict(type="ConvAdapter", kernel=3),  # noqa: B006 - read only
+        quantiser: dict[str, Any] | None = None,
         schedule: dict[str, Any] | None = None,
         strides: Sequence[int] | None = None,
+        resize: bool = False,
     ) -> None:
         super().__init__(weight, schedule)
-        self.tap, self.taps, self.strides = tap, (tap,), strides
+        self.tap, self.taps, self.strides, self.resize = tap, (tap,), strides, resize
+        self.distance = DISTANCES[choice("distance", distance, DISTANCES)]
         self.mask: Mask = build(TASK_UTILS, mask)
         self._adapter = adapter
         self.adapters = nn.ModuleList()
+        self.quantiser = build(MODELS, quantiser) if quantiser else nn.Identity()
 
-    def wire(self, student: Mapping[str, Any], teacher: Mapping[str, Any], priors: Any) -> None:
-        own, its = (self._levels(side[self.tap], who) for side, who in ((student, "student"), (teacher, "teacher")))
-        wanted = list(self.strides) if self.strides is not None else list(own)
-        common = [stride for stride in own if stride in its]
-        if not wanted:
-            raise ValueError(f"strides={self.strides} names no level; leave it out to compare all of '{self.tap}'")
-        if (self.strides is None and set(own) != set(its)) or not set(wanted) <= set(common):
-            way_out = f"set strides={common} to compare what they share" if common else "they share no stride"
+    def wire(self, student: Anatomy, teacher: Anatomy) -> None:
+        self.pairs = paired(student, teacher, self.tap, self.strides, self.resize)
+        self.grid = [pair.strides[0] for pair in self.pairs]
+        anchors = prior_strides(student.rpn.prior_generator)
+        if self.mask.needs_anchors and not set(self.grid) <= set(anchors):
             raise ValueError(
-                f"'{self.tap}' has strides {list(own)} on the student and {list(its)} on the teacher, wanted {wanted}; "
-                f"{way_out}"
+                f"{type(self.mask).__name__} needs anchors at strides {self.grid}, the student's have {anchors}; set "
+                "strides=, or use GtBoxMask"
             )
-        if self.mask.needs_anchors and not set(wanted) <= set(prior_strides(priors)):
-            raise ValueError(
-                f"{type(self.mask).__name__} needs anchors at strides {wanted}, the student's have "
-                f"{prior_strides(priors)}; set strides=, or use GtBoxMask"
-            )
-        self._pairs = [(own[stride][0], its[stride][0]) for stride in wanted]
-        self._wanted = wanted
-        for stride in wanted:
-            channels = own[stride][1], its[stride][1]
-            if self._adapter is not None:
-                self.adapters.append(
-                    build(
-                        MODELS, dict(student_channels=channels[0], teacher_channels=channels[1]) | dict(self._adapter)
-                    )
-                )
-            elif channels[0] == channels[1]:
-                self.adapters.append(nn.Identity())
-            else:
-                raise ValueError(
-                    f"'{self.tap}' at stride {stride} has {channels[0]} channels on the student and {channels[1]} on "
-                    "the teacher; adapter=None needs equal ones, leave `adapter` out for a 3x3 convolution"
-                )
-
-    def _levels(self, specs: Any, side: str) -> dict[int, tuple[int, int]]:
-        """Index and channels by stride."""
-        if not all(isinstance(spec, MapSpec) for spec in specs):
-            raise ValueError(f"'{self.tap}' shows {specs} on the {side}, not feature maps (B, C, H, W)")
-        levels = {spec.stride: (index, spec.channels) for index, spec in enumerate(specs)}
-        if len(levels) < len(specs):
-            raise ValueError(f"'{self.tap}' shows two maps of one stride on the {side}: {[s.stride for s in specs]}")
-        return levels
+        for pair in self.pairs:
+            self.adapters.append(fitting(self._adapter, *pair.channels, f"'{self.tap}' at stride {pair.strides[0]}"))
 
     def forward(self, student: Mapping[str, Any], teacher: Mapping[str, Any], batch: Batch) -> Tensor:
         own, its = (_maps(side[self.tap]) for side in (student, teacher))
-        maps = [adapt(own[mine]) for adapt, (mine, _) in zip(self.adapters, self._pairs, strict=True)]
+        maps = [adapt(own[pair.places[0]]) for adapt, pair in zip(self.adapters, self.pairs, strict=True)]
+        goals = [its[pair.places[1]] for pair in self.pairs]
         sizes = [(int(m.shape[2]), int(m.shape[3])) for m in maps]
-        levels = levels_of(batch.priors if self.mask.needs_anchors else None, sizes, self._wanted)
+        levels = levels_of(batch.priors if self.mask.needs_anchors else None, sizes, self.grid)
         masks = self.mask(batch.scene, levels)
-        values = [masked_imitation(m, its[k], on) for m, (_, k), on in zip(maps, self._pairs, masks, strict=True)]
+        if self.resize:
+            maps = [F.interpolate(m, goal.shape[2:], mode="bilinear") for m, goal in zip(maps, goals, strict=True)]
+            masks = [F.interpolate(on[:, None].float(), m.shape[2:])[:, 0] > 0 for on, m in zip(masks, maps, strict=True)]
+        q = self.quantiser
+        values = [self.distance(q(m), q(goal), on) for m, goal, on in zip(maps, goals, masks, strict=True)]
         return sum(values[1:], values[0]) / len(values)
 
 

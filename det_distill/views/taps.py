@@ -21,8 +21,9 @@ def cloned(value: Any) -> Any:
     return value
 
 
-def _output(_args: tuple[Any, ...], output: Any) -> Any:
-    return output
+def output(_args: tuple[Any, ...], value: Any) -> Any:
+    """Picks what the call returned."""
+    return value
 
 
 class Recorder:
@@ -50,21 +51,21 @@ class Recorder:
             undo()
         self._undo.clear()
 
-    def watch(self, name: str, module: nn.Module, pick: Pick = _output) -> None:
+    def watch(self, name: str, module: nn.Module, pick: Pick = output) -> None:
         """Record `pick(positional arguments, output)` of each forward of `module`."""
 
-        def hook(_module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            self._calls.setdefault(name, []).append(pick(args, output))
+        def hook(_module: nn.Module, args: tuple[Any, ...], value: Any) -> None:
+            self._calls.setdefault(name, []).append(pick(args, value))
 
         self._undo.append(module.register_forward_hook(hook).remove)
 
-    def wrap(self, name: str, owner: nn.Module, method: str) -> None:
-        """Record what `owner.method(...)` returns."""
+    def wrap(self, name: str, owner: nn.Module, method: str, pick: Pick = output) -> None:
+        """Record `pick(positional arguments, result)` of each call of `owner.method`."""
         inner, before = getattr(owner, method), vars(owner).get(method)
 
         def recorded(*args: Any, **kwargs: Any) -> Any:
             value = inner(*args, **kwargs)
-            self._calls.setdefault(name, []).append(value)
+            self._calls.setdefault(name, []).append(pick(args, value))
             return value
 
         setattr(owner, method, recorded)

@@ -2,23 +2,21 @@
 
 Names: `backbone`, `neck` (tuples of (B, C, H, W)); `rpn.logits`, `rpn.deltas` (tuples of (B, A, H, W) and
 (B, 4A, H, W)); `roi.features` (N, C, h, w), `roi.embedding` (N, D), `roi.logits` (N, K + 1), `roi.deltas`
-(N, 4K or 4), `roi.targets` (student only); and the dotted path of any module.
+(N, 4K or 4); and the dotted path of any module. On the student only, for they are made while it trains:
+`rpn.targets` and `roi.targets` (what the heads' `get_targets` return), `rpn.proposals` (per image (P, 4), best
+first), `roi.rois` (N, 5) the sampled boxes behind the index of their image.
 """
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from mmdet.models.detectors import TwoStageDetector
+from mmdet.models.detectors import RPN, TwoStageDetector
 from torch import Tensor, nn
 
-from det_distill.views.taps import Pick, Recorder, cloned, submodule
-
-
-def _whole(_args: tuple[Any, ...], output: Any) -> Any:
-    return output
+from det_distill.views.anatomy import Anatomy, MapSpec
+from det_distill.views.taps import Pick, Recorder, cloned, output, submodule
 
 
 def _argument(index: int) -> Pick:
@@ -29,37 +27,33 @@ def _part(index: int) -> Pick:
     return lambda _, output: tuple(output[index]) if isinstance(output[index], list) else output[index]
 
 
-ROIS = "roi.rois"  # recorded beside the names of users, for the teacher's RoI head
-TARGETS = "roi.targets"  # what the box head's `get_targets` returns
+def _boxes(results: Sequence[Any]) -> tuple[Tensor, ...]:
+    return tuple(result.bboxes.detach() for result in results)  # now: the RoI head empties the results
+
+
+ROIS, PROPOSALS, RPN_TARGETS, ROI_TARGETS = "roi.rois", "rpn.proposals", "rpn.targets", "roi.targets"
+TRAINING = (ROIS, PROPOSALS, RPN_TARGETS, ROI_TARGETS)  # names that only the training student shows
 SOURCES: dict[str, tuple[str, Pick]] = {  # the module that shows each name, and what of its call
-    "backbone": ("backbone", _whole),
-    "neck": ("neck", _whole),
+    "backbone": ("backbone", output),
+    "neck": ("neck", output),
     "rpn.logits": ("rpn_head", _part(0)),
     "rpn.deltas": ("rpn_head", _part(1)),
     ROIS: ("roi_head.bbox_roi_extractor", _argument(1)),
-    "roi.features": ("roi_head.bbox_roi_extractor", _whole),
+    "roi.features": ("roi_head.bbox_roi_extractor", output),
     "roi.embedding": ("roi_head.bbox_head.fc_cls", _argument(0)),
     "roi.logits": ("roi_head.bbox_head", _part(0)),
     "roi.deltas": ("roi_head.bbox_head", _part(1)),
 }
-NAMES = (*(name for name in SOURCES if name != ROIS), TARGETS)
+NAMES = (*(name for name in SOURCES if name != ROIS), *TRAINING)
 STAGES = ("backbone", "neck", "rpn", "roi")
 DRY_RUN = 256  # pixels a side; a multiple of every stride in use, so that strides come out whole
 
 
-@dataclass(frozen=True)
-class MapSpec:
-    """Channels and stride (pixels a cell) of a feature map, as a dry run finds them."""
-
-    channels: int
-    stride: int
-
-
 class TwoStageView:
-    """Watches one two-stage detector under the names above.
+    """Watches one two-stage detector, or a bare RPN, under the names above.
 
     Args:
-        detector: A stock MMDetection `TwoStageDetector` with an RPN and one RoI head.
+        detector: A stock MMDetection `TwoStageDetector` with an RPN and one RoI head, or its `RPN`.
         side: "student" or "teacher", for messages.
 
     Raises:
@@ -67,24 +61,29 @@ class TwoStageView:
     """
 
     def __init__(self, detector: nn.Module, side: str) -> None:
-        if not isinstance(detector, TwoStageDetector) or not detector.with_rpn or not hasattr(detector, "roi_head"):
+        self.bare = isinstance(detector, RPN)
+        two_stage = isinstance(detector, TwoStageDetector) and detector.with_rpn and detector.with_roi_head
+        if not self.bare and not two_stage:
             raise ValueError(f"the {side} is a {type(detector).__name__}; a two-stage detector with an RPN is expected")
-        if isinstance(detector.roi_head.bbox_head, nn.ModuleList):
+        if two_stage and isinstance(detector.roi_head.bbox_head, nn.ModuleList):
             raise ValueError(f"the {side}'s {type(detector.roi_head).__name__} is a cascade; one bbox_head is expected")
-        self.detector, self.side = detector, side
+        self.detector: Any = detector
+        self.side = side
 
     @property
-    def priors(self) -> Any:
-        """The RPN's prior generator."""
-        return self.detector.rpn_head.prior_generator
+    def rpn(self) -> Any:
+        """The RPN head."""
+        return self.detector.bbox_head if self.bare else self.detector.rpn_head
 
     @property
-    def num_classes(self) -> int:
-        return int(self.detector.roi_head.bbox_head.num_classes)
+    def head(self) -> Any:
+        """The box head of the RoI stage; None on a bare RPN."""
+        return None if self.bare else self.detector.roi_head.bbox_head
 
     def names(self) -> tuple[str, ...]:
         """The stable names this detector has."""
-        return tuple(name for name in NAMES if name != "neck" or self.detector.with_neck)
+        absent = {"neck"} if not self.detector.with_neck else set()
+        return tuple(name for name in NAMES if name not in absent and not (self.bare and name.startswith("roi.")))
 
     def stage(self, name: str) -> str:
         """The part of the detector that must run for a name.
@@ -101,6 +100,7 @@ class TwoStageView:
         except ValueError as error:
             self._unknown(name, f"; {error}")
         first = name.split(".")[0].removesuffix("_head")
+        first = "rpn" if self.bare and first == "bbox" else first
         return first if first in STAGES else "roi"
 
     def _unknown(self, name: str, why: str = "") -> None:
@@ -117,24 +117,37 @@ class TwoStageView:
 
     def attach(self, recorder: Recorder, name: str) -> None:
         """Watch what a name stands for."""
-        if name == TARGETS:
-            recorder.wrap(name, self.detector.roi_head.bbox_head, "get_targets")
+        if name == RPN_TARGETS:
+            recorder.wrap(name, self.rpn, "get_targets")
+        elif name == ROI_TARGETS:
+            recorder.wrap(name, self.head, "get_targets")
+        elif name == PROPOSALS and self.bare:  # its training proposes nothing by itself
+            recorder.wrap(name, self.rpn, "loss_by_feat", lambda args, _: self._propose(*args))
+        elif name == PROPOSALS:
+            recorder.wrap(name, self.rpn, "predict_by_feat", lambda _, results: _boxes(results))
+        elif name.startswith("rpn."):
+            recorder.watch(name, self.rpn, SOURCES[name][1])
         elif name in SOURCES:
             path, pick = SOURCES[name]
             recorder.watch(name, submodule(self.detector, path), pick)
         else:
             recorder.watch(name, submodule(self.detector, name), lambda _, out: cloned(out))
 
+    @torch.no_grad()
+    def _propose(self, logits: Any, deltas: Any, _truth: Any, metas: Any, *_: Any) -> tuple[Tensor, ...]:
+        return _boxes(self.rpn.predict_by_feat(logits, deltas, batch_img_metas=metas))
+
     def run(self, inputs: Tensor, names: Sequence[str], rois: Tensor | None = None) -> "Sight":
         """Forward just the stages the names need, and return what they show.
 
         Args:
             inputs: (B, 3, H, W), preprocessed for this detector.
-            names: What to show; `roi.targets` is a training quantity and cannot be shown here.
+            names: What to show; names of training exist in the student's own training step only.
             rois: (N, 5) image index and box, for names of the RoI stage.
         """
-        if TARGETS in names:
-            raise ValueError(f"'{TARGETS}' exists on the student only, but the {self.side} is asked for it")
+        for name in TRAINING:
+            if name in names:
+                raise ValueError(f"'{name}' exists on the training student only, but the {self.side} is asked for it")
         det, last = self.detector, max((STAGES.index(self.stage(name)) for name in names), default=-1)
         needed = {self.stage(name) for name in names}
         with self.record(names) as sight:
@@ -143,12 +156,16 @@ class TwoStageView:
             if last >= 1 and det.with_neck:
                 maps = det.neck(maps)
             if "rpn" in needed:
-                det.rpn_head(maps)
+                self.rpn(maps)
             if "roi" in needed:
                 if rois is None:
                     raise ValueError(f"the {self.side}'s RoI head needs boxes, and the student recorded none")
                 det.roi_head._bbox_forward(maps, rois)
         return sight
+
+    def anatomy(self, names: Sequence[str], scale: float = 1.0) -> Anatomy:
+        """What a term may know before training; `scale` is that of this detector's input."""
+        return Anatomy(self.side, self.dry_run(names), self.rpn, self.head, scale)
 
     def dry_run(self, names: Sequence[str]) -> dict[str, tuple[MapSpec, ...] | tuple[int, ...]]:
         """What each name looks like: a `MapSpec` per level for maps, the shape behind N for RoI tensors.
@@ -157,7 +174,7 @@ class TwoStageView:
         """
         for name in names:
             self.stage(name)
-        names = [name for name in names if name != TARGETS]
+        names = [name for name in names if name not in TRAINING]
         flags = {module: module.training for module in self.detector.modules()}
         device = next(self.detector.parameters()).device
         rois = torch.tensor([[0.0, 32, 32, 160, 160]], device=device)
@@ -203,7 +220,7 @@ class Sight(Mapping[str, Any]):
         calls = self._recorder.calls(name)
         if not calls:
             raise KeyError(f"the {self._view.side}'s '{name}' was not recorded in this step")
-        if name in NAMES or name == ROIS:
+        if name in NAMES:
             return calls[-1]
         flat = [part for call in calls for part in (call if isinstance(call, tuple) else (call,))]
         return tuple(flat)  # a module shared by the levels of a pyramid runs once per level

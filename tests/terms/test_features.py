@@ -2,6 +2,7 @@
 
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import tiny
 from det_distill.scene import Scene
 from det_distill.terms.base import Batch
 from det_distill.terms.features import FeatureImitation
-from det_distill.views.two_stage import MapSpec
+from det_distill.views.anatomy import Anatomy, MapSpec
 
 SIZE = (128, 192)
 PRIORS = AnchorGenerator(strides=[8, 16, 32], ratios=[0.5, 1.0, 2.0], scales=[8])
@@ -41,7 +42,8 @@ def batch(*boxes: list[float], shapes: tuple[tuple[int, int], ...] = (SIZE, SIZE
 def wired(student: Any, teacher: Any, **config: Any) -> FeatureImitation:
     torch.manual_seed(0)
     term = FeatureImitation(**(dict(tap="neck", mask=FULL, weight=1) | config))
-    term.wire(student, teacher, PRIORS)
+    rpn = SimpleNamespace(prior_generator=PRIORS)
+    term.wire(Anatomy("student", student, rpn), Anatomy("teacher", teacher, rpn))
     return term
 
 
@@ -136,7 +138,7 @@ def test_zero_area_boxes_beside_real_ones_change_nothing():
         (specs(4, 4), specs(4, 8), {}, r"\[4\] on the student and \[8\] on the teacher.*they share no stride"),
         (specs(4, 8), specs(4, 8), dict(strides=[]), "strides=.* names no level"),
         (specs(4, 8), specs(6, 8), dict(adapter=None), r"stride 8 has 4 channels on the student and 6 on the teacher; "
-         "adapter=None needs equal ones"),
+         "without an adapter they must be equal"),
         (specs(4, 4, 8), specs(4, 4, 8), dict(mask=NEAR), r"AnchorIoUMask needs anchors at strides \[4, 8\], the "
          r"student's have \[8, 16, 32\]; set strides=, or use GtBoxMask"),
         (specs(4, 8, 8), specs(4, 8), {}, r"two maps of one stride on the student: \[8, 8\]"),

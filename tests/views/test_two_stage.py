@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import tiny
-from det_distill.views.two_stage import NAMES, ROIS, MapSpec, TwoStageView
+from det_distill.views.anatomy import MapSpec
+from det_distill.views.two_stage import NAMES, ROIS, TRAINING, TwoStageView
 
 KINDS = {"fpn": tiny.faster_rcnn, "c4": tiny.c4}
 LAYER3 = "backbone.layer3"
@@ -163,7 +164,7 @@ def test_a_dry_run_finds_channels_and_strides(kind: str, detector: nn.Module):
         "roi.features": (channels, 7, 7), "roi.embedding": (32,), "roi.logits": (4,), "roi.deltas": (12,),
     }  # fmt: skip
     assert view.dry_run([*view.names(), LAYER3]) == expected
-    assert view.num_classes == 3
+    assert view.head.num_classes == 3
 
 
 def test_a_dry_run_leaves_flags_statistics_and_randomness_alone(detector: nn.Module):

@@ -1,0 +1,28 @@
+"""R18 teaches R18 half by soft labels, bounded boxes and a hint (Chen et al., 2017) on blood smears; 6 epochs."""
+
+_base_ = ["../bccd/faster-rcnn_r18-half_fpn64.py", "../_base_/distill.py"]
+
+model = dict(
+    _delete_=True,
+    type="Distiller",
+    student={{_base_.model}},
+    teacher=dict(
+        config="configs/bccd/faster-rcnn_r18_fpn_teacher.py",
+        checkpoint="work_dirs/faster-rcnn_r18_fpn_teacher/epoch_36.pth",
+    ),
+    terms=dict(
+        roi_soft=dict(type="WeightedSoftLabels", head="roi", weight=0.5),
+        rpn_soft=dict(type="WeightedSoftLabels", head="rpn", weight=0.5),
+        roi_bounded=dict(type="BoundedRegression", head="roi"),
+        rpn_bounded=dict(type="BoundedRegression", head="rpn"),
+        hint=dict(
+            type="FeatureImitation",
+            tap="neck",
+            adapter=dict(type="ConvAdapter", kernel=1),
+            mask=dict(type="FullMask"),
+            distance="l2",
+            weight=0.5,
+        ),
+    ),
+    task_weights=dict(loss_cls=0.5, loss_rpn_cls=0.5),
+)

@@ -1,0 +1,16 @@
+"""R18 teaches R18 half at the student's proposals (Li et al., 2017) on blood smears; the student's own 6 epochs."""
+
+_base_ = ["../bccd/faster-rcnn_r18-half_fpn64.py", "../_base_/distill.py"]
+
+model = dict(
+    _delete_=True,
+    type="Distiller",
+    student={{_base_.model}},
+    teacher=dict(
+        config="configs/bccd/faster-rcnn_r18_fpn_teacher.py",
+        checkpoint="work_dirs/faster-rcnn_r18_fpn_teacher/epoch_36.pth",
+    ),
+    terms=dict(
+        mimic=dict(type="ProposalMimic", tap="neck", num=64, weight=1.0, strides=[4, 8, 16, 32]),
+    ),
+)

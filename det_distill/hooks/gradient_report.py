@@ -1,0 +1,80 @@
+"""Why a distilled student is worse than its baseline: what each term pulls, beside what the task pulls."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from mmdet.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import Tensor
+
+from det_distill.hooks.adapter_state import unwrapped
+from det_distill.terms.base import at_least
+
+
+def pull(loss: Tensor, maps: Sequence[Tensor]) -> float:
+    """Norm of the gradient of a loss on all maps together; the graph is kept, no `.grad` is written."""
+    if not loss.requires_grad:
+        return 0.0
+    grads = torch.autograd.grad(loss, maps, retain_graph=True, allow_unused=True)
+    return float(torch.stack([grad.double().square().sum() for grad in grads if grad is not None] or [torch.zeros(())]).sum().sqrt())
+
+
+def _sum(value: Any) -> Tensor:
+    return sum(one.mean() for one in value) if isinstance(value, list | tuple) else value.mean()
+
+
+@HOOKS.register_module()
+class GradientReportHook(Hook):
+    """Every `interval` steps, per term: its value, its share of the total loss and its gradient-norm ratio to the task.
+
+    The ratio is of gradient norms on one tensor that every loss flows through, so it says who decides where the
+    shared layers go. Far below 0.1 a term hardly teaches; above 1 it outshouts the ground truth. The suggested weight
+    is the one at which the ratio would be `target`. Training itself is unchanged, to the bit.
+
+    Args:
+        interval: Steps between reports; each costs one backward pass from every term to the tap.
+        tap: A name of the student's maps before all terms and heads.
+        target: The ratio that the suggested weight aims at.
+    """
+
+    priority = "NORMAL"
+
+    def __init__(self, interval: int = 50, tap: str = "backbone", target: float = 0.3) -> None:
+        self.every, self.tap = int(at_least("interval", interval, 1)), tap
+        self.target = at_least("target", target, 1e-6)
+        self._rows: dict[str, dict[str, float]] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        unwrapped(runner).view.stage(self.tap)  # a wrong name is known before the first step
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        due = self.every_n_train_iters(runner, self.every) or runner.iter == 0
+        unwrapped(runner).audit = (self.tap, self._audit) if due else None
+
+    def _audit(self, losses: Mapping[str, Any], strengths: Mapping[str, float], seen: Mapping[str, Any]) -> None:
+        maps = [one for one in seen[self.tap] if one.requires_grad]
+        if not maps:
+            raise ValueError(f"GradientReportHook.tap='{self.tap}' has no gradient; name a tap behind layers that learn")
+        values = {key: _sum(value) for key, value in losses.items() if "loss" in key}
+        total = sum(values.values())
+        mine = {name: [key for key in values if key.split(".")[0] == f"loss_{name}"] for name in strengths}
+        task = sum(value for key, value in values.items() if not any(key in keys for keys in mine.values()))
+        whole = pull(task, maps)
+        self._rows = {}
+        for name, keys in mine.items():
+            value = sum(values[key] for key in keys)
+            ratio = pull(value, maps) / max(whole, 1e-12)
+            weight = strengths[name] * self.target / ratio if ratio else 0.0
+            self._rows[name] = dict(value=float(value), share=float(value / total), grad_ratio=ratio, suggested=weight)
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        for name, row in self._rows.items():
+            for key, value in row.items():
+                runner.message_hub.update_scalar(f"distill/{name}.{key}", value)
+            runner.logger.info(
+                f"distill [{runner.iter + 1}] {name}: value {row['value']:.4g}, share {row['share']:.1%}, gradient ratio "
+                f"{row['grad_ratio']:.3g} on '{self.tap}', weight for ratio {self.target:g}: {row['suggested']:.3g}"
+            )
+        self._rows = {}
