@@ -74,7 +74,7 @@ class VOCFolderDataset(XMLDataset):
         xmls = {PurePath(name).stem: name for name in names if PurePath(name).suffix.lower() == ".xml"}
         if not xmls:
             raise ValueError(f"data_prefix.img={self.sub_data_root!r} holds no XML; found: {self._contents(names)}")
-        images = {name for name in names if PurePath(name).suffix in IMAGES}
+        images = {name for name in names if PurePath(name).suffix.lower() in IMAGES}
         stems = Counter(PurePath(name).stem for name in images)
         unique = {PurePath(name).stem: name for name in images if stems[PurePath(name).stem] == 1}
         items, orphans = [], []
@@ -131,7 +131,7 @@ class VOCFolderDataset(XMLDataset):
             return stems
         if len(stems) < self.val_every:
             raise ValueError(f"val_every={self.val_every} leaves no val among {len(stems)} XML in {self.sub_data_root}")
-        return [stem for i, stem in enumerate(stems, 1) if (i % self.val_every == 0) == (self.split == "val")]
+        return [stem for i, stem in enumerate(stems, 1) if (i % self.val_every == 0) != (self.split == "train") or i % 2]
 
     def _parse(self, path: str) -> ET.Element:
         """The root element, once a parser that expands nothing has seen the whole file and no DOCTYPE in it."""

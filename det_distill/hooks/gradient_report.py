@@ -34,15 +34,15 @@ class GradientReportHook(Hook):
     is the one at which the ratio would be `target`. Training itself is unchanged, to the bit.
 
     Args:
-        interval: Steps between reports; each costs one backward pass from every term to the tap.
+        interval: Steps between reports; each costs one backward pass from every term to the tap. 0 reports nothing.
         tap: A name of the student's maps before all terms and heads.
         target: The ratio that the suggested weight aims at.
     """
 
     priority = "NORMAL"
 
-    def __init__(self, interval: int = 50, tap: str = "backbone", target: float = 0.3) -> None:
-        self.every, self.tap = int(at_least("interval", interval, 1)), tap
+    def __init__(self, interval: int = 0, tap: str = "backbone", target: float = 0.3) -> None:
+        self.every, self.tap = int(at_least("interval", interval, 0)), tap
         self.target = at_least("target", target, 1e-6)
         self._rows: dict[str, dict[str, float]] = {}
 
@@ -50,7 +50,7 @@ class GradientReportHook(Hook):
         unwrapped(runner).view.stage(self.tap)  # a wrong name is known before the first step
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        due = self.every_n_train_iters(runner, self.every) or runner.iter == 0
+        due = self.every > 0 and runner.iter % self.every == 0
         unwrapped(runner).audit = (self.tap, self._audit) if due else None
 
     def _audit(self, losses: Mapping[str, Any], strengths: Mapping[str, float], seen: Mapping[str, Any]) -> None:
