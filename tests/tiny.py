@@ -44,6 +44,29 @@ def c4(width: int = 8, classes: int = 3) -> ConfigDict:
     return model
 
 
+def rfcn(width: int = 8, classes: int = 3) -> ConfigDict:
+    """R-FCN on one map of stride 8, four bins a side."""
+    model = Config.fromfile(MODELS_DIR / "rfcn_r18.py").model
+    model.backbone.base_channels = width
+    model.neck.update(in_channels=[8 * width], out_channels=2 * width)
+    model.rpn_head.update(in_channels=2 * width, feat_channels=2 * width)
+    model.roi_head.bbox_roi_extractor.in_channels = 2 * width
+    model.roi_head.bbox_roi_extractor.roi_layer.output_size = 4
+    model.roi_head.bbox_head.num_classes = classes
+    model.train_cfg.rpn_proposal.update(nms_pre=100, max_per_img=50)
+    return model
+
+
+def rpn(width: int = 8, fpn: int = 16) -> ConfigDict:
+    """The bare RPN of `faster_rcnn`."""
+    model = faster_rcnn(width, fpn)
+    del model["roi_head"]
+    model.type = "RPN"
+    model.train_cfg = dict(rpn=model.train_cfg.rpn)
+    model.test_cfg = dict(rpn=model.test_cfg.rpn)
+    return model
+
+
 def write_teacher(folder: Path, model: ConfigDict, seed: int = 1) -> dict[str, str]:
     """A config file and a checkpoint of random weights with BN statistics of their own."""
     torch.manual_seed(seed)

@@ -131,7 +131,7 @@ class VOCFolderDataset(XMLDataset):
             return stems
         if len(stems) < self.val_every:
             raise ValueError(f"val_every={self.val_every} leaves no val among {len(stems)} XML in {self.sub_data_root}")
-        return [stem for i, stem in enumerate(stems, 1) if (i % self.val_every == 0) != (self.split == "train") or i % 2]
+        return [stem for i, stem in enumerate(stems, 1) if (i % self.val_every == 0) == (self.split == "val")]
 
     def _parse(self, path: str) -> ET.Element:
         """The root element, once a parser that expands nothing has seen the whole file and no DOCTYPE in it."""

@@ -29,7 +29,8 @@ class PSRoIExtractor(SingleRoIExtractor):
 
     Args:
         roi_layer: `dict(type="PSRoIAlign", output_size=7, sampling_ratio=2)` or `dict(type="PSRoIPool",
-            output_size=7)`, the paper's; torchvision's operators. `output_size` is the paper's k.
+            output_size=7)`, the paper's; torchvision's operators. `output_size` is the paper's k. torchvision's
+            PSRoIPool never reads the last row and column of a map.
         in_channels: Channels of the maps; the convolutions are shared by all levels.
         featmap_strides: Pixels a cell, per level.
         cls_channels: Scores of a RoI, background included; `RFCNRoIHead` fills it in.
@@ -159,19 +160,20 @@ class RFCNRoIHead(StandardRoIHead):
         """The bbox_head first: it knows how many channels the extractor has to pool."""
         if self.with_shared_head:
             raise ValueError("RFCNRoIHead shared_head: found one, expected None; R-FCN has no layers per RoI")
+        for key, cfg, expected in (
+            ("bbox_roi_extractor", bbox_roi_extractor, PSRoIExtractor),
+            ("bbox_head", bbox_head, PSBBoxHead),
+        ):
+            name = cfg["type"]
+            found = MODELS.get(name) if isinstance(name, str) else name
+            if found is None or not issubclass(found, expected):
+                raise ValueError(f"RFCNRoIHead {key}.type: found {name!r}, expected '{expected.__name__}'")
         self.bbox_head = MODELS.build(bbox_head)
-        self._demand("bbox_head", self.bbox_head, PSBBoxHead)
         channels = dict(
             cls_channels=self.bbox_head.fc_cls.out_features,
             reg_channels=self.bbox_head.fc_reg.out_features,
         )
         self.bbox_roi_extractor = MODELS.build(dict(bbox_roi_extractor, **channels))
-        self._demand("bbox_roi_extractor", self.bbox_roi_extractor, PSRoIExtractor)
-
-    @staticmethod
-    def _demand(key: str, found: nn.Module, expected: type) -> None:
-        if not isinstance(found, expected):
-            raise ValueError(f"RFCNRoIHead {key}: found {type(found).__name__}, expected {expected.__name__}")
 
 
 @MODELS.register_module()

@@ -102,6 +102,12 @@ def test_it_reads_what_plain_loops_read_sorted_by_name(folder: Path) -> None:
     assert data.get_data_info(5)["img_path"] == str(folder / "train" / "photo 7.PNG")
 
 
+def test_the_suffix_of_an_xml_may_be_upper_case(folder: Path) -> None:
+    expected = seen(read(folder))
+    (folder / "train/c.xml").rename(folder / "train/c.XML")
+    assert seen(read(folder)) == expected
+
+
 def test_the_folder_may_be_the_root_itself(folder: Path) -> None:
     assert seen(read(folder / "train", data_prefix=dict(img=""))) == seen(read(folder))
     assert seen(VOCFolderDataset(data_root=str(folder / "train"), metainfo=META)) == seen(read(folder))
