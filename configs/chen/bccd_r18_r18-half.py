@@ -1,4 +1,4 @@
-"""R18 teaches R18 half by soft labels, bounded boxes and a hint (Chen et al., 2017) on blood smears; 6 epochs."""
+"""R18 teaches R18 half by soft labels, bounded boxes and a hint (Chen et al., 2017) on blood smears; the student's own 6 epochs."""
 
 _base_ = ["../bccd/faster-rcnn_r18-half_fpn64.py", "../_base_/distill.py"]
 
@@ -11,18 +11,18 @@ model = dict(
         checkpoint="work_dirs/faster-rcnn_r18_fpn_teacher/epoch_36.pth",
     ),
     terms=dict(
-        roi_soft=dict(type="WeightedSoftLabels", head="roi", weight=0.5),
-        rpn_soft=dict(type="WeightedSoftLabels", head="rpn", weight=0.5),
-        roi_bounded=dict(type="BoundedRegression", head="roi"),
-        rpn_bounded=dict(type="BoundedRegression", head="rpn"),
+        roi_soft=dict(type="WeightedSoftLabels", head="roi", background_weight=1.5, weight=0.5),  # 1 - mu
+        rpn_soft=dict(type="WeightedSoftLabels", head="rpn", background_weight=1.5, weight=0.5),
+        roi_bounded=dict(type="BoundedRegression", head="roi", margin=0.0, nu=0.5),
+        rpn_bounded=dict(type="BoundedRegression", head="rpn", margin=0.0, nu=0.5),
         hint=dict(
             type="FeatureImitation",
             tap="neck",
             adapter=dict(type="ConvAdapter", kernel=1),
             mask=dict(type="FullMask"),
             distance="l2",
-            weight=0.5,
+            weight=0.5,  # the paper's gamma
         ),
     ),
-    task_weights=dict(loss_cls=0.5, loss_rpn_cls=0.5),
+    task_weights=dict(loss_cls=0.5, loss_rpn_cls=0.5),  # mu
 )

@@ -11,6 +11,12 @@ model = dict(
         checkpoint="work_dirs/faster-rcnn_r18_fpn_teacher/epoch_36.pth",
     ),
     terms=dict(
-        mimic=dict(type="ProposalMimic", tap="neck", num=64, weight=1.0, strides=[4, 8, 16, 32]),
+        mimic=dict(
+            type="ProposalMimic",
+            tap="neck",
+            num=64,
+            strides=[4, 8, 16, 32],  # the levels that RoIs are cropped from
+            weight=1.0,  # the paper's lambda
+        ),
     ),
 )

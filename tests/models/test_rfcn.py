@@ -209,15 +209,8 @@ def test_tools_that_watch_fc_cls_find_the_position_sensitive_scores():
 
 
 def rfcn(**head):
-    """R-FCN of ResNet-18 at an eighth of its width, on one map of stride 8."""
-    model = Config.fromfile(tiny.MODELS_DIR / "rfcn_r18.py").model
-    model.backbone.base_channels = 8
-    model.neck.update(in_channels=[64], out_channels=16)
-    model.rpn_head.update(in_channels=16, feat_channels=16)
-    model.roi_head.bbox_roi_extractor.in_channels = 16
-    model.roi_head.bbox_head.update(num_classes=3, **head)
-    for proposals in (model.train_cfg.rpn_proposal, model.test_cfg.rpn):
-        proposals.update(nms_pre=100, max_per_img=50)
+    model = tiny.rfcn()
+    model.roi_head.bbox_head.update(head)
     return model
 
 
@@ -326,10 +319,10 @@ def test_a_checkpoint_brings_the_same_boxes_back():
 def test_the_roi_head_has_two_convolutions_and_nothing_else():
     shapes = {name: tuple(value.shape) for name, value in build(rfcn()).roi_head.state_dict().items()}
     assert shapes == {
-        "bbox_roi_extractor.conv_cls.weight": (4 * 49, 16, 1, 1),
-        "bbox_roi_extractor.conv_cls.bias": (4 * 49,),
-        "bbox_roi_extractor.conv_reg.weight": (4 * 49, 16, 1, 1),
-        "bbox_roi_extractor.conv_reg.bias": (4 * 49,),
+        "bbox_roi_extractor.conv_cls.weight": (4 * 16, 16, 1, 1),
+        "bbox_roi_extractor.conv_cls.bias": (4 * 16,),
+        "bbox_roi_extractor.conv_reg.weight": (4 * 16, 16, 1, 1),
+        "bbox_roi_extractor.conv_reg.bias": (4 * 16,),
     }
 
 
