@@ -1,4 +1,4 @@
-"""R18 half teaches R18 quarter by soft labels, bounded boxes and a hint (Chen et al., 2017) on the digits; the student's own 4 epochs."""
+"""R18 half teaches R18 quarter by soft labels, bounded boxes and a hint (Chen et al., 2017) on the digits; 4 epochs."""
 
 _base_ = ["../digits/faster-rcnn_r18-quarter_fpn32.py", "../_base_/distill.py"]
 

@@ -1,4 +1,4 @@
-"""R18 teaches R18 half by soft labels, bounded boxes and near-object imitation on blood smears; the student's own 6 epochs."""
+"""R18 teaches R18 half by soft labels, bounded boxes and near-object imitation on blood smears; 6 epochs."""
 
 _base_ = ["../bccd/faster-rcnn_r18-half_fpn64.py", "../_base_/distill.py"]
 

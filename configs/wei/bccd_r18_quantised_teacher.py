@@ -1,4 +1,4 @@
-"""The teacher on blood smears, fine-tuned for 4 epochs with its pyramid quantised (Wei et al., 2018); then it is frozen."""
+"""The teacher on blood smears, 4 more epochs with its pyramid quantised (Wei et al., 2018)."""
 
 _base_ = "../bccd/faster-rcnn_r18_fpn_teacher.py"
 

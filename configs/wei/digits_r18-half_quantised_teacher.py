@@ -1,4 +1,4 @@
-"""The teacher on the digits, fine-tuned for 2 epochs with its pyramid quantised (Wei et al., 2018); then it is frozen."""
+"""The teacher on the digits, 2 more epochs with its pyramid quantised (Wei et al., 2018)."""
 
 _base_ = "../digits/faster-rcnn_r18-half_fpn64_teacher.py"
 
