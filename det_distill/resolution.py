@@ -65,7 +65,9 @@ class Shrink:
             if kind in new:
                 instances = getattr(new, kind)
                 if "masks" in instances:
-                    raise ValueError(f"{kind}.masks cannot be scaled: student.scale={self.scale:g} is for box detectors")
+                    raise ValueError(
+                        f"{kind}.masks cannot be scaled: student.scale={self.scale:g} is for box detectors"
+                    )
                 instances.bboxes = scale_boxes(instances.bboxes, (self.scale, self.scale))
         shape = tuple(int(side * self.scale + 0.5) for side in new.img_shape[:2])
         new.set_metainfo(dict(img_shape=shape, pad_shape=size, batch_input_shape=size))

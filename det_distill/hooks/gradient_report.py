@@ -18,11 +18,13 @@ def pull(loss: Tensor, maps: Sequence[Tensor]) -> float:
     if not loss.requires_grad:
         return 0.0
     grads = torch.autograd.grad(loss, maps, retain_graph=True, allow_unused=True)
-    return float(torch.stack([grad.double().square().sum() for grad in grads if grad is not None] or [torch.zeros(())]).sum().sqrt())
+    return sum(float(grad.double().square().sum()) for grad in grads if grad is not None) ** 0.5
 
 
 def _sum(value: Any) -> Tensor:
-    return sum(one.mean() for one in value) if isinstance(value, list | tuple) else value.mean()
+    """One log entry as MMEngine sums it up: a tensor's mean, a list's sum of means."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    return torch.stack([one.mean() for one in parts]).sum()
 
 
 @HOOKS.register_module()
@@ -56,18 +58,21 @@ class GradientReportHook(Hook):
     def _audit(self, losses: Mapping[str, Any], strengths: Mapping[str, float], seen: Mapping[str, Any]) -> None:
         maps = [one for one in seen[self.tap] if one.requires_grad]
         if not maps:
-            raise ValueError(f"GradientReportHook.tap='{self.tap}' has no gradient; name a tap behind layers that learn")
+            raise ValueError(
+                f"GradientReportHook.tap='{self.tap}' has no gradient; name a tap behind layers that learn"
+            )
         values = {key: _sum(value) for key, value in losses.items() if "loss" in key}
-        total = sum(values.values())
+        total = torch.stack(list(values.values())).sum()
         mine = {name: [key for key in values if key.split(".")[0] == f"loss_{name}"] for name in strengths}
-        task = sum(value for key, value in values.items() if not any(key in keys for keys in mine.values()))
-        whole = pull(task, maps)
+        terms = [key for keys in mine.values() for key in keys]
+        whole = pull(torch.stack([value for key, value in values.items() if key not in terms]).sum(), maps)
         self._rows = {}
         for name, keys in mine.items():
-            value = sum(values[key] for key in keys)
+            value = torch.stack([values[key] for key in keys]).sum()
             ratio = pull(value, maps) / max(whole, 1e-12)
             weight = strengths[name] * self.target / ratio if ratio else 0.0
-            self._rows[name] = dict(value=float(value), share=float(value / total), grad_ratio=ratio, suggested=weight)
+            share = (value / total).item()
+            self._rows[name] = dict(value=value.item(), share=share, grad_ratio=ratio, suggested=weight)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         for name, row in self._rows.items():

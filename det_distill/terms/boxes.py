@@ -30,7 +30,12 @@ class BoundedRegression(Term):
     """
 
     def __init__(
-        self, head: str, weight: float = 1.0, margin: float = 0.0, nu: float = 0.5, schedule: dict[str, Any] | None = None
+        self,
+        head: str,
+        weight: float = 1.0,
+        margin: float = 0.0,
+        nu: float = 0.5,
+        schedule: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(weight, schedule)
         self.head = choice("head", head, HEADS)
@@ -44,7 +49,9 @@ class BoundedRegression(Term):
         else:
             classes = [side.head.num_classes for side in (student, teacher) if not side.head.reg_class_agnostic]
             if len(set(classes)) > 1:
-                raise ValueError(f"class-specific boxes of {classes[0]} classes on the student, {classes[1]} on the teacher")
+                raise ValueError(
+                    f"class-specific boxes of {classes[0]} classes on the student, {classes[1]} on the teacher"
+                )
 
     def forward(self, student: Mapping[str, Any], teacher: Mapping[str, Any], batch: Batch) -> Tensor:
         deltas, targets = self.taps

@@ -84,7 +84,9 @@ class FeatureImitation(Term):
         masks = self.mask(batch.scene, levels)
         if self.resize:
             maps = [F.interpolate(m, goal.shape[2:], mode="bilinear") for m, goal in zip(maps, goals, strict=True)]
-            masks = [F.interpolate(on[:, None].float(), m.shape[2:])[:, 0] > 0 for on, m in zip(masks, maps, strict=True)]
+            masks = [
+                F.interpolate(on[:, None].float(), m.shape[2:])[:, 0] > 0 for on, m in zip(masks, maps, strict=True)
+            ]
         q = self.quantiser
         values = [self.distance(q(m), q(goal), on) for m, goal, on in zip(maps, goals, masks, strict=True)]
         return sum(values[1:], values[0]) / len(values)

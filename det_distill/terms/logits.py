@@ -29,6 +29,8 @@ class WeightedSoftLabels(Term):
         schedule: See `Term`.
     """
 
+    class_weights: Tensor
+
     def __init__(
         self,
         head: str,
@@ -55,10 +57,12 @@ class WeightedSoftLabels(Term):
             return
         for side in (student, teacher):
             if getattr(side.head.loss_cls, "use_sigmoid", False):
-                raise ValueError(f"the {side.side}'s RoI head has sigmoid classes; a softmax with background is expected")
+                raise ValueError(
+                    f"the {side.side}'s RoI head has sigmoid classes; a softmax with background is expected"
+                )
         if own != its:
             raise ValueError(f"'roi.logits' has shape {own} on the student and {its} on the teacher: other classes?")
-        weights = torch.ones(own[0])
+        weights = torch.ones(student.head.num_classes + 1)
         weights[-1] = self.background_weight  # MMDetection's background is the last class
         self.register_buffer("class_weights", weights, persistent=False)
 

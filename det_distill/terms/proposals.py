@@ -78,7 +78,9 @@ class ProposalMimic(Term):
         self.pairs = paired(student, teacher, self.tap, self.strides, self.resize)
         if len({pair.channels for pair in self.pairs}) > 1:
             found = [pair.channels for pair in self.pairs]
-            raise ValueError(f"'{self.tap}' has levels of differing channels (student, teacher) {found}; set strides=[one]")
+            raise ValueError(
+                f"'{self.tap}' has levels of differing channels (student, teacher) {found}; set strides=[one]"
+            )
         self.adapter = self._fit(dict(type="ConvAdapter", kernel=3), *self.pairs[0].channels)
         # A box falls on one level: the teacher's sees it 1 / scale times as large, and so is its finest size.
         sides = zip((0, 1), (1.0, student.scale), strict=True)

@@ -61,14 +61,15 @@ class TwoStageView:
     """
 
     def __init__(self, detector: nn.Module, side: str) -> None:
-        self.bare = isinstance(detector, RPN)
+        self.detector: Any = detector
+        self.side, self.bare = side, isinstance(detector, RPN)
         two_stage = isinstance(detector, TwoStageDetector) and detector.with_rpn and detector.with_roi_head
         if not self.bare and not two_stage:
             raise ValueError(f"the {side} is a {type(detector).__name__}; a two-stage detector with an RPN is expected")
-        if two_stage and isinstance(detector.roi_head.bbox_head, nn.ModuleList):
-            raise ValueError(f"the {side}'s {type(detector.roi_head).__name__} is a cascade; one bbox_head is expected")
-        self.detector: Any = detector
-        self.side = side
+        if isinstance(self.head, nn.ModuleList):
+            raise ValueError(
+                f"the {side}'s {type(self.detector.roi_head).__name__} is a cascade; one bbox_head is expected"
+            )
 
     @property
     def rpn(self) -> Any:

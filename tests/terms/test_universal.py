@@ -27,7 +27,15 @@ TERMS: dict[str, dict[str, Any]] = {
     "class scores": dict(type="ProposalMimic", tap="roi.logits", weight=1),
     "box outputs": dict(type="ProposalMimic", tap="roi.deltas", weight=1),
 }
-ADAPTED = {"hint", "imitation", "quantised imitation", "proposals", "sampled, native", "quantised proposals", "roi features"}
+ADAPTED = {
+    "hint",
+    "imitation",
+    "quantised imitation",
+    "proposals",
+    "sampled, native",
+    "quantised proposals",
+    "roi features",
+}
 
 
 @pytest.fixture(params=KINDS)
@@ -73,7 +81,9 @@ def test_one_step_moves_student_and_adapters_and_never_the_teacher(kind, name, t
     adapters = dict(model.terms.named_parameters())
     assert bool(adapters) == (name in ADAPTED and not (kind == "rfcn" and name == "nothing"))
     weights = {key: p.grad for key, p in adapters.items() if key.endswith("weight")}
-    if adapters and name != "imitation" and name != "quantised imitation":  # these two reach the levels that hold objects
+    if (
+        adapters and name != "imitation" and name != "quantised imitation"
+    ):  # these two reach the levels that hold objects
         assert all(grad is not None and grad.any() for grad in weights.values()), weights.keys()
     elif adapters:
         assert any(grad.any() for grad in weights.values())
