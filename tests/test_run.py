@@ -49,6 +49,25 @@ def test_training_writes_the_students_checkpoint_and_logs_each_term(place, check
     assert "loss_imitation" in json.loads(log.read_text().splitlines()[0])
 
 
+def first_step(folder: Path) -> dict[str, float]:
+    [log] = folder.glob("*/vis_data/scalars.json")
+    return json.loads(log.read_text().splitlines()[0])
+
+
+@pytest.mark.parametrize("option", ["model.terms.imitation.weight=0.02", "model.terms.imitation=None"])
+def test_a_term_is_changed_or_left_out_from_the_command_line(place, checkpoint, tmp_path, option):
+    options = ("default_hooks.logger.interval=1", "train_cfg.max_epochs=1", option)
+    tool("train", place / "config.py", "--work-dir", tmp_path, "--cfg-options", *options)
+    before, after = first_step(place / "out"), first_step(tmp_path)
+    if option.endswith("None"):
+        assert "loss_imitation" in before
+        assert "loss_imitation" not in after
+        assert not torch.load(tmp_path / "epoch_1.pth", weights_only=True)["distill"]["terms"]
+    else:
+        assert after["loss_imitation"] == pytest.approx(2 * before["loss_imitation"])
+    assert after["loss_rpn_cls"] == before["loss_rpn_cls"]  # the student's stream is the same
+
+
 def test_testing_needs_no_teacher_and_gives_the_plain_students_numbers(place, checkpoint):
     """Judged by stock MMEngine on the student's own config."""
     from mmengine.config import Config
