@@ -56,12 +56,12 @@ class BoundedRegression(Term):
     def forward(self, student: Mapping[str, Any], teacher: Mapping[str, Any], batch: Batch) -> Tensor:
         deltas, targets = self.taps
         if self.head == "rpn":
-            _, sampled, goals, box_weights, count = student[targets]
+            _, _, goals, box_weights, count = student[targets]
             positive = torch.cat([weights.reshape(-1, 4) for weights in box_weights])[:, 0] > 0
             goal = torch.cat([one.reshape(-1, 4) for one in goals])[positive]
             own, its = (per_anchor(side[deltas], 4)[positive] for side in (student, teacher))
         else:
-            labels, sampled, goals, box_weights = student[targets]
+            labels, _, goals, box_weights = student[targets]
             positive = box_weights[:, 0] > 0
             goal, labels, count = goals[positive], labels[positive], len(labels)
             own, its = (_slot(side[deltas][positive], labels) for side in (student, teacher))

@@ -52,7 +52,7 @@ class ProposalMimic(Term):
         num: int = 128,
         crop: str = "align",
         size: int = 7,
-        adapter: dict[str, Any] | None | str = "auto",
+        adapter: dict[str, Any] | str | None = "auto",
         quantiser: dict[str, Any] | None = None,
         normalise: bool = True,
         strides: Sequence[int] | None = None,
@@ -62,7 +62,8 @@ class ProposalMimic(Term):
         super().__init__(weight, schedule)
         self.tap, self.crop, self.strides, self.resize = tap, choice("crop", crop, CROPS), strides, resize
         self.num, self.size = int(at_least("num", num, 1)), int(at_least("size", size, 1))
-        self.normalise, self._adapter = normalise, adapter
+        self.normalise = normalise
+        self._adapter = choice("adapter", adapter, ["auto"]) if isinstance(adapter, str) else adapter
         self.source = SOURCES[choice("boxes", boxes, SOURCES)]
         self.taps = (tap,) if tap.startswith("roi.") else (tap, self.source)
         self.quantiser = build(MODELS, quantiser) if quantiser else nn.Identity()

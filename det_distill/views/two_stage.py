@@ -8,7 +8,7 @@ first), `roi.rois` (N, 5) the sampled boxes behind the index of their image.
 """
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from mmdet.models.detectors import RPN, TwoStageDetector
 from torch import Tensor, nn
 
 from det_distill.views.anatomy import Anatomy, MapSpec
+from det_distill.views.sight import Sight
 from det_distill.views.taps import Pick, Recorder, cloned, output, submodule
 
 
@@ -112,11 +113,11 @@ class TwoStageView:
             f"the {self.side} has no tap '{name}'{hint} It shows {', '.join(own)} and dotted module paths{why}"
         )
 
-    def record(self, names: Iterable[str]) -> "Sight":
+    def record(self, names: Iterable[str]) -> Sight:
         """A context that records the names while the detector runs, as in its own `loss`."""
-        return Sight(self, names)
+        return Sight(self.side, names, self._attach, NAMES)
 
-    def attach(self, recorder: Recorder, name: str) -> None:
+    def _attach(self, recorder: Recorder, name: str) -> None:
         """Watch what a name stands for."""
         if name == RPN_TARGETS:
             recorder.wrap(name, self.rpn, "get_targets")
@@ -138,7 +139,7 @@ class TwoStageView:
     def _propose(self, logits: Any, deltas: Any, _truth: Any, metas: Any, *_: Any) -> tuple[Tensor, ...]:
         return _boxes(self.rpn.predict_by_feat(logits, deltas, batch_img_metas=metas))
 
-    def run(self, inputs: Tensor, names: Sequence[str], rois: Tensor | None = None) -> "Sight":
+    def run(self, inputs: Tensor, names: Sequence[str], rois: Tensor | None = None) -> Sight:
         """Forward just the stages the names need, and return what they show.
 
         Args:
@@ -197,37 +198,3 @@ class TwoStageView:
                 found = tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__
                 raise ValueError(f"the {self.side}'s '{name}' shows {found}, not feature maps (B, C, H, W)")
         return tuple(MapSpec(one.shape[1], round(DRY_RUN / one.shape[2])) for one in maps)
-
-
-class Sight(Mapping[str, Any]):
-    """What a view recorded: a mapping from names to tensors or tuples of maps, filled while its `with` lasts."""
-
-    def __init__(self, view: TwoStageView, names: Iterable[str]) -> None:
-        self._view, self._names, self._recorder = view, tuple(dict.fromkeys(names)), Recorder()
-
-    def __enter__(self) -> "Sight":
-        try:
-            for name in self._names:
-                self._view.attach(self._recorder, name)
-        except ValueError:  # no `with` was entered, so nobody else detaches what was attached so far
-            self._recorder.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._recorder.__exit__(*error)
-
-    def __getitem__(self, name: str) -> Any:
-        calls = self._recorder.calls(name)
-        if not calls:
-            raise KeyError(f"the {self._view.side}'s '{name}' was not recorded in this step")
-        if name in NAMES:
-            return calls[-1]
-        flat = [part for call in calls for part in (call if isinstance(call, tuple) else (call,))]
-        return tuple(flat)  # a module shared by the levels of a pyramid runs once per level
-
-    def __iter__(self) -> Any:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
