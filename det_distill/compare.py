@@ -3,7 +3,6 @@
 Why no network is built: a mask needs boxes, sizes and base anchors, and all three follow from the config.
 """
 
-import copy
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -13,24 +12,23 @@ from typing import Any
 
 import mmcv
 import numpy as np
-from mmdet.registry import DATASETS, TASK_UTILS
+from mmdet.registry import TASK_UTILS
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
-from mmengine.config import Config, ConfigDict
+from mmengine.config import ConfigDict
 from mmengine.utils import track_iter_progress
 
 from det_distill import draw
 from det_distill.configs import load_config, override, student_model
 from det_distill.masks import AnchorIoUMask, FullMask, GtBoxMask, Mask
 from det_distill.scene import Level, Scene, levels_of, prior_strides
+from det_distill.stills import picture, still_dataset
 
 OWN, OTHER, IGNORED = (240, 110, 20), (0, 170, 120), (150, 150, 150)
 CLASS_COLOURS = (  # light ones, after Okabe and Ito: they stand off both tints and a darkened ground
     *((240, 228, 66), (255, 255, 255), (255, 150, 205), (120, 205, 255)),
     *((255, 190, 90), (190, 255, 150), (200, 170, 255), (255, 130, 110)),
 )
-RESIZES = ("Resize", "FixScaleResize", "FixShapeResize", "ResizeShortestEdge")
-STILL = (*RESIZES, "Pad", "FilterAnnotations")  # no dice in these
 
 
 @dataclass(frozen=True)
@@ -93,18 +91,18 @@ def compare_masks(
     student = ConfigDict(student_model(model))
     priors = _prior_generator(student)
     own, others = _own_masks(model, prior_strides(priors)), _standard_masks(psi)
-    dataset = _dataset(cfg, split)
+    dataset = still_dataset(cfg, split)
     folder = _folder(Path(out) if out is not None else Path("work_dirs") / Path(config).stem / "masks")
 
     divisor = (student.get("data_preprocessor") or {}).get("pad_size_divisor", 1)
     classes = dataset.metainfo.get("classes", ())
     pages = []
     for index in track_iter_progress(range(min(images, len(dataset))), file=sys.stdout):
-        image, sample = _picture(dataset[index])
+        image, sample = picture(dataset[index])
         name = Path(sample.metainfo.get("img_path") or "image").stem
         path = folder / f"{index:04d}_{name}.png"
-        page, picture = _page(path, image, sample, [*own, *others], len(own), priors, divisor, classes)
-        mmcv.imwrite(picture[..., ::-1], str(path))
+        page, drawing = _page(path, image, sample, [*own, *others], len(own), priors, divisor, classes)
+        mmcv.imwrite(drawing[..., ::-1], str(path))
         pages.append(page)
     print(f"{len(pages)} picture(s) in {folder}")
     return pages
@@ -159,72 +157,14 @@ def _page(
             cells[-1].append(draw.boxes(tinted, scene.boxes[0].numpy() * zoom, colours, width=1))
     columns = [_column(level) for level in levels]
     heading = f"{path.stem}: {image.shape[1]} x {image.shape[0]} pixels, {len(names)} boxes"
-    picture = draw.grid(cells, columns, [r.title for r in rows], [r.captions for r in rows], heading, legend)
-    return Page(path, columns, rows), picture
+    drawing = draw.grid(cells, columns, [r.title for r in rows], [r.captions for r in rows], heading, legend)
+    return Page(path, columns, rows), drawing
 
 
 def _column(level: Level) -> str:
     sides = (level.anchors[:, 2:] - level.anchors[:, :2]).prod(dim=1).sqrt()  # of squares as large as the anchors
     spread = "-".join(dict.fromkeys(f"{side:.0f}" for side in (sides.min(), sides.max())))
     return f"{level.size[1]} x {level.size[0]} cells, anchors of {spread} px"
-
-
-def _picture(packed: dict[str, Any]) -> tuple[draw.Picture, DetDataSample]:
-    """What the student would see, RGB, and its truth in the same pixels."""
-    image, sample = packed["inputs"].numpy().transpose(1, 2, 0), packed["data_samples"]
-    image = np.ascontiguousarray(np.broadcast_to(image[..., ::-1], (*image.shape[:2], 3)).clip(0, 255), dtype=np.uint8)
-    sample.set_metainfo(dict(img_shape=image.shape[:2]))
-    return image, sample
-
-
-def _dataset(cfg: Config, split: str) -> Any:
-    key = f"{split}_dataloader"
-    found = (cfg.get(key) or {}).get("dataset")
-    if not found:
-        has = [name for name in ("train", "val", "test") if (cfg.get(f"{name}_dataloader") or {}).get("dataset")]
-        raise ValueError(f"{key}.dataset: none in the config, which has data for: {', '.join(has) or 'no split'}")
-    plain = _unwrapped(found)
-    # Unserialised, because MMEngine cannot serialise an empty list and would fail before it is named here.
-    plain.update(pipeline=_still_pipeline(cfg, plain), serialize_data=False)
-    try:
-        dataset = DATASETS.build(plain)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ValueError(f"{key}.dataset: cannot be read, {error}") from error
-    if not len(dataset):
-        raise ValueError(f"{key}.dataset: {plain.type} found no images (ann_file={plain.get('ann_file')!r})")
-    return dataset
-
-
-def _unwrapped(dataset: ConfigDict) -> ConfigDict:
-    """The data set inside RepeatDataset, MultiImageMixDataset and their like; the first of several joined."""
-    while inner := dataset.get("dataset") or (dataset.get("datasets") or [None])[0]:
-        dataset = inner
-    return copy.deepcopy(dataset)
-
-
-def _still_pipeline(cfg: Config, dataset: ConfigDict) -> list[dict[str, Any]]:
-    """Load, resize, pack: annotations before the resize, so that the boxes move with the pixels."""
-    own = dataset.get("pipeline") or []
-    loaders = [step for step in own if _name(step).startswith("Load") and _name(step) != "LoadProposals"]
-    if not any("Image" in _name(step) for step in loaders):
-        loaders.insert(0, dict(type="LoadImageFromFile"))
-    if not any("Annotations" in _name(step) for step in loaders):
-        loaders.append(dict(type="LoadAnnotations", with_bbox=True))
-    sources = [own]
-    for split in ("test", "val"):
-        other = (cfg.get(f"{split}_dataloader") or {}).get("dataset")
-        sources.append(_unwrapped(other).get("pipeline") or [] if other else [])
-    still = next((steps for steps in sources if any(_name(step) in RESIZES for step in steps)), own)
-    geometry = [copy.deepcopy(step) for step in still if _name(step) in STILL]
-    for step in geometry:
-        if _name(step) == "FilterAnnotations":
-            step["keep_empty"] = False  # True would swap an image without boxes for a random one
-    keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
-    return [*loaders, *geometry, dict(type="PackDetInputs", meta_keys=keys)]
-
-
-def _name(step: dict[str, Any]) -> str:
-    return getattr(step["type"], "__name__", str(step["type"])).rsplit(".", 1)[-1]
 
 
 def _folder(out: Path) -> Path:

@@ -212,6 +212,17 @@ def test_a_distillers_own_mask_comes_first(folder, tmp_path, student):
     assert [row.title for row in others] == ["AnchorIoUMask, psi 0.5", "GtBoxMask", "FullMask"]
 
 
+def test_a_student_of_lower_resolution_is_shown_at_its_own_test_size(folder, tmp_path):
+    config = tmp_path / "own.py"
+    config.write_text(
+        DISTILLER.format(base=str(folder / "student.py"), student="dict(model={{_base_.model}}, scale=0.5)")
+    )
+    whole = [*LOAD, dict(type="Resize", scale=(300, 180), keep_ratio=True), *PACK]
+    options = {"train_dataloader.dataset.dataset.pipeline": whole}
+    page, *_ = compare_masks(str(config), images=1, psi=(), out=tmp_path, cfg_options=options)
+    assert page.rows[0].counts == count(1, "iou", 0.65, "every")
+
+
 def test_levels_the_term_leaves_out_are_said_to_be_and_have_no_say(folder, tmp_path):
     config = tmp_path / "own.py"
     config.write_text(DISTILLER.format(base=str(folder / "student.py"), student="{{_base_.model}}"))
