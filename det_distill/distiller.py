@@ -18,9 +18,9 @@ from det_distill.randomness import untouched
 from det_distill.resolution import Shrink
 from det_distill.scene import Scene
 from det_distill.schedules import factor
-from det_distill.state import hide_prefix, restore_prefix
+from det_distill.state import heads_of_rpn, hide_prefix, restore_prefix
 from det_distill.teacher import Teacher
-from det_distill.terms.base import Batch, Term
+from det_distill.terms.base import Batch, Term, at_least
 from det_distill.views.two_stage import ROIS, TRAINING, TwoStageView
 
 
@@ -67,10 +67,7 @@ class Distiller(BaseDetector):
         super().__init__(data_preprocessor=own.data_preprocessor)
         self.student = own
         self.shrink = Shrink(student.get("scale", 1), own.data_preprocessor)
-        self.task_weights = {
-            key: build(TASK_UTILS, weight) if isinstance(weight, Mapping) else weight
-            for key, weight in (task_weights or {}).items()
-        }
+        self.task_weights = {key: _task_weight(key, given) for key, given in (task_weights or {}).items()}
         self.saves_adapters = False  # AdapterStateHook sets it
         self.audit: tuple[str, Callable[..., None]] | None = None  # GradientReportHook sets it: a tap and who looks
         with untouched():  # whatever the teacher and the adapters draw, the student's stream goes on as without them
@@ -131,7 +128,7 @@ class Distiller(BaseDetector):
 
     def _weighted(self, losses: dict[str, Any]) -> dict[str, Any]:
         for key, given in self.task_weights.items():
-            weight = given if isinstance(given, int | float) else factor(given)
+            weight = factor(given) if callable(given) else given
             if key not in losses:
                 raise ValueError(
                     f"task_weights.{key} names none of the student's losses{suggestion(key, losses)}; it logs "
@@ -171,5 +168,15 @@ class Distiller(BaseDetector):
         return super()._apply(fn, recurse)
 
     def _load_from_state_dict(self, state_dict: "OrderedDict[str, Any]", prefix: str, *args: Any) -> None:
+        if not self.view.bare:
+            heads_of_rpn(state_dict, prefix)
         restore_prefix(self.terms, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _task_weight(key: str, given: float | Mapping[str, Any]) -> Any:
+    """A number, or the schedule that a config describes."""
+    try:
+        return build(TASK_UTILS, given) if isinstance(given, Mapping) else at_least("weight", given, 0)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"task_weights.{key}: {error}") from error

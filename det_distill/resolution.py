@@ -1,4 +1,4 @@
-"""Feed the student a smaller copy of the batch that its teacher sees whole (Chen et al., NIPS 2017; Li et al., CVPR 2017).
+"""A smaller copy of the batch for the student; its teacher sees it whole (Chen, NIPS 2017; Li, CVPR 2017).
 
 Why here and not in the data pipeline: one pipeline draws one crop, one flip, one colour; both nets must see the same.
 """
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 FINEST = 16  # a scale is a fraction of at most this denominator, so that padded sizes scale to whole pixels
+ROUNDED = 1e-3  # 0.667 is 2/3, but 0.123 is no 1/8
 
 
 class Shrink:
@@ -31,9 +32,13 @@ class Shrink:
     """
 
     def __init__(self, scale: float, preprocessor: nn.Module) -> None:
-        share = Fraction(scale).limit_denominator(FINEST)
-        if not 0 < scale <= 1 or abs(float(share) - scale) > 1e-2:
-            raise ValueError(f"student.scale={scale}; a fraction in (0, 1] is expected, such as 1/2, 2/3 or 3/4")
+        if not isinstance(scale, int | float) or not 0 < scale <= 1:
+            raise ValueError(f"student.scale={scale!r}; a number in (0, 1] is expected, such as 1/2, 2/3 or 3/4")
+        share = max(Fraction(scale).limit_denominator(FINEST), Fraction(1, FINEST))
+        if abs(float(share) - scale) > ROUNDED:
+            raise ValueError(
+                f"student.scale={scale}; a fraction of denominator up to {FINEST} is expected, the nearest is {share}"
+            )
         self.share, self.scale = share, float(share)
         divisor = int(getattr(preprocessor, "pad_size_divisor", 1))
         self.multiple = share.denominator * divisor
@@ -63,12 +68,13 @@ class Shrink:
         new = sample.clone()
         for kind in ("gt_instances", "ignored_instances"):
             if kind in new:
-                instances = getattr(new, kind)
+                instances = getattr(new, kind).clone()  # a clone shares what it holds, down to the boxes
                 if "masks" in instances:
                     raise ValueError(
                         f"{kind}.masks cannot be scaled: student.scale={self.scale:g} is for box detectors"
                     )
-                instances.bboxes = scale_boxes(instances.bboxes, (self.scale, self.scale))
+                instances.bboxes = scale_boxes(instances.bboxes.clone(), (self.scale, self.scale))
+                setattr(new, kind, instances)
         shape = tuple(int(side * self.scale + 0.5) for side in new.img_shape[:2])
         new.set_metainfo(dict(img_shape=shape, pad_shape=size, batch_input_shape=size))
         if "scale_factor" in new:

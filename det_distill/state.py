@@ -32,6 +32,17 @@ def _of_terms(key: str, prefix: str) -> bool:
     return key.startswith(prefix + TERMS)
 
 
+def heads_of_rpn(state: MutableMapping[str, Any], prefix: str) -> None:
+    """A bare RPN's weights under the names of a two-stage detector, as MMDetection itself exchanges them.
+
+    Why again: MMDetection's own exchange finds nothing below a prefix, such as a Distiller's.
+    """
+    keys = [key for key in state if key.startswith(f"{prefix}bbox_head.")]
+    if not any(key.startswith(f"{prefix}rpn_head.") for key in state):
+        for key in keys:
+            state[f"{prefix}rpn_head.{key[len(prefix) + len('bbox_head.') :]}"] = state.pop(key)
+
+
 def restore_prefix(terms: nn.Module, state: MutableMapping[str, Any], prefix: str) -> None:
     """The way in: plain keys find the student again; adapters keep the values they have."""
     own = prefix + STUDENT

@@ -1,39 +1,158 @@
-"""Every distillation config that ships is wired: student, teacher, taps, strides, anchors, classes."""
+"""Every distillation config on digits, blood smears and cards is wired, learns, and keeps its base's student."""
 
+import copy
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
-from mmdet.registry import MODELS
+import torch
+from mmdet.registry import MODELS, TRANSFORMS
 from mmengine.config import Config
 
 import tiny
+from det_distill.configs import student_model
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted(path.relative_to(ROOT) for path in (ROOT / "configs/fgfi").glob("*.py"))
+METHODS = ("chen", "combined", "fgfi", "li", "wei")
+SIZES = dict(digits=(160, 160), bccd=(240, 320), cards=(256, 192))  # height, width
+SMALL = [
+    f"{method}/{path.stem}"
+    for method in METHODS
+    for family in SIZES
+    for path in sorted((ROOT / "configs" / method).glob(f"{family}_*.py"))
+]
+CONFIGS = [name for name in SMALL if "quantised_teacher" not in name]
+QUANTISED = [name for name in SMALL if "quantised_teacher" in name]
+HALF_RES = [name for name in CONFIGS if name.endswith("_half-res")]
+# A teacher of random weights is no better than its student, and its features round to 0.
+MAY_BE_ZERO = ("BoundedRegression",)
 
 
-@pytest.fixture
-def build(monkeypatch):
+@cache
+def read(name):
+    return Config.fromfile(ROOT / f"configs/{name}.py")
+
+
+def base_of(name):
+    text = (ROOT / f"configs/{name}.py").read_text()
+    base = next(line for line in text.splitlines() if "_base_ =" in line).split('"')[1]
+    return Config.fromfile((ROOT / f"configs/{name}.py").parent / base)
+
+
+@cache
+def build(name):
     """A shipped config's Distiller; its teacher keeps random weights, for nobody has the file here."""
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("det_distill.teacher.load_strictly", lambda *_: None)
-    return lambda path: MODELS.build(Config.fromfile(path).model)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.setattr("det_distill.teacher.load_strictly", lambda *_: None)
+        return MODELS.build(copy.deepcopy(read(name).model))
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_it_is_wired_and_its_student_is_the_base_configs(path, build):
-    distiller, cfg = build(path), Config.fromfile(path)
-    assert len(distiller.terms["imitation"].adapters) > 0
-    assert {hook["type"] for hook in cfg.custom_hooks} == {"AdapterStateHook", "ExactResumeHook"}
-    base = ROOT / path.parent / next(line for line in path.read_text().splitlines() if "_base_ =" in line).split('"')[1]
-    assert cfg.model.student == Config.fromfile(base).model
+def batch(name):
+    return tiny.batch(size=SIZES[name.split("/")[1].split("_")[0]])
 
 
-@pytest.mark.parametrize("name", ["digits_r18-half_r18-quarter", "bccd_r18_r18-half"])
-def test_the_small_ones_learn_in_one_step(name, build):
-    distiller = build(f"configs/fgfi/{name}.py")
-    distiller.init_weights()
-    losses = tiny.losses(distiller, tiny.batch())
-    assert losses["loss_imitation"] == 0  # the warm-up begins at nothing
-    distiller.terms["imitation"].schedule = None
-    assert tiny.losses(distiller, tiny.batch())["loss_imitation"] > 0
+def test_every_method_has_a_pyramid_and_an_rfcn_on_digits():
+    for method in METHODS:
+        assert {f"{method}/digits_r18-half_r18-quarter", f"{method}/digits_rfcn_r18-half_r18-quarter"} <= {*CONFIGS}
+        if method != "fgfi":
+            assert {f"{method}/bccd_r18_r18-half", f"{method}/bccd_rfcn_r18_r18-half"} <= {*CONFIGS}
+    assert {f"{method}/{pair}_half-res" for method in ("chen", "fgfi") for pair in
+            ("digits_r18-half_r18-quarter", "cards_r18-half")} < {*HALF_RES}  # fmt: skip
+    assert {f"fgfi/bccd_r18_r18-half_{kind}" for kind in ("full-feature", "gt-box", "mask-kd")} < {*CONFIGS}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_it_is_wired_and_its_student_is_the_base_configs(name):
+    distiller, cfg = build(name), read(name)
+    assert set(distiller.terms) == set(cfg.model.terms)
+    assert [key for key, _ in distiller.terms.named_parameters() if key.endswith("conv.weight")]  # adapters
+    assert {hook["type"] for hook in cfg.custom_hooks} >= {"AdapterStateHook", "ExactResumeHook"}
+    assert student_model(cfg.model) == student_model(base_of(name).model)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_term_says_something_in_one_step(name):
+    distiller = build(name)
+    distiller.student.init_weights()
+    for term in distiller.terms.values():
+        term.schedule = None  # a warm-up begins at nothing
+    losses = tiny.losses(distiller, batch(name))
+    for key, term in distiller.terms.items():
+        value = losses[f"loss_{key}"]
+        assert value.isfinite()
+        assert value.requires_grad
+        assert value > 0 or type(term).__name__ in MAY_BE_ZERO
+    assert all(torch.as_tensor(sum(x) if isinstance(x, list) else x).isfinite() for x in losses.values())
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if "_rfcn_" in name])
+def test_on_r_fcn_both_maps_are_rectified_and_so_are_adapters_and_grids(name):
+    distiller = build(name)
+    for detector in (distiller.student, distiller.teacher.detector):
+        with torch.no_grad():
+            assert all(one.min() == 0 for one in detector.eval().extract_feat(torch.randn(1, 3, 64, 64)))
+    for term in read(name).model.terms.values():
+        assert "quantiser" not in term or not term.quantiser.signed
+        assert term.type != "FeatureImitation" or term.mask.type == "FullMask" or term.adapter.relu
+
+
+# ---------------------------------------------------------------- half the resolution
+
+
+@pytest.mark.parametrize("name", HALF_RES)
+def test_at_half_resolution_the_student_sees_half_of_what_the_teacher_sees(name):
+    distiller, seen = build(name), []
+    hooks = [
+        detector.backbone.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[2:])))
+        for detector in (distiller.student, distiller.teacher.detector)
+    ]
+    tiny.losses(distiller, batch(name))
+    for hook in hooks:
+        hook.remove()
+    student, teacher = seen
+    assert tuple(2 * side for side in student) == teacher
+
+
+@pytest.mark.parametrize("name", HALF_RES)
+def test_at_half_resolution_a_test_image_is_half_as_large_as_a_training_image(name):
+    cfg = read(name)
+    height, width = SIZES[name.split("/")[1].split("_")[0]]
+    for loader, share in (("train", 1), ("val", 2), ("test", 2)):
+        step = next(step for step in cfg[f"{loader}_dataloader"].dataset.pipeline if step.type == "Resize")
+        image = TRANSFORMS.build(step)(dict(img=np.zeros((2 * height, 2 * width, 3), np.uint8)))["img"]
+        assert image.shape[:2] == (height // share, width // share)
+
+
+# ---------------------------------------------------------------- quantised and staged
+
+
+@pytest.mark.parametrize("name", QUANTISED)
+def test_a_quantised_teacher_loads_the_full_precision_weights_strictly(name):
+    quantised, plain = (MODELS.build(copy.deepcopy(one.model)) for one in (read(name), base_of(name)))
+    quantised.load_state_dict(plain.state_dict(), strict=True)
+    pairs = [one for one in CONFIGS if read(one).model.teacher.config == f"configs/{name}.py"]
+    assert pairs
+    for one in pairs:
+        teacher, mimic = read(one).model.teacher, read(one).model.terms.mimic
+        assert teacher.checkpoint == f"work_dirs/{Path(name).name}/epoch_{read(name).train_cfg.max_epochs}.pth"
+        assert (mimic.quantiser.step, mimic.quantiser.signed) == (
+            read(name).model.neck.step,
+            read(name).model.neck.signed,
+        )
+
+
+def test_li_s_second_stage_begins_with_the_rpn_of_the_first():
+    first, second = (build(f"li/digits_{stage}_r18-half_r18-quarter") for stage in ("rpn", "two-stage"))
+    cfg = read("li/digits_two-stage_r18-half_r18-quarter")
+    epochs = read("li/digits_rpn_r18-half_r18-quarter").train_cfg.max_epochs
+    assert cfg.load_from == f"work_dirs/digits_rpn_r18-half_r18-quarter/epoch_{epochs}.pth"
+    missing, unexpected = second.load_state_dict(first.state_dict(), strict=False)
+    assert not unexpected
+    assert all("roi_head." in key for key in missing)
+    for part in ("backbone", "neck"):
+        own, its = (getattr(model.student, part).state_dict() for model in (second, first))
+        assert all(own[key].equal(its[key]) for key in its)
+    its = first.student.bbox_head.state_dict()
+    assert all(value.equal(its[key]) for key, value in second.student.rpn_head.state_dict().items())

@@ -5,6 +5,7 @@ The same net as the student, which sees half the resolution: Chen et al. (2017) 
 
 _base_ = "faster-rcnn_r18-half_fpn64.py"
 
+work_dir = "work_dirs/cards_teacher"  # the digits have a teacher of the same name
 train_cfg = dict(max_epochs=36, val_interval=6)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),

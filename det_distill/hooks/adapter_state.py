@@ -20,7 +20,7 @@ def unwrapped(runner: Runner) -> Distiller:
     """
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     if not isinstance(model, Distiller):
-        raise ValueError(f"AdapterStateHook serves a Distiller, but the model is a {type(model).__name__}")
+        raise ValueError(f"a hook of distillation runs expects a Distiller, but the model is a {type(model).__name__}")
     return model
 
 

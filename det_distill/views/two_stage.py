@@ -1,10 +1,10 @@
 """What a two-stage detector shows of one batch: maps, proposals' logits and deltas, RoI features.
 
 Names: `backbone`, `neck` (tuples of (B, C, H, W)); `rpn.logits`, `rpn.deltas` (tuples of (B, A, H, W) and
-(B, 4A, H, W)); `roi.features` (N, C, h, w), `roi.embedding` (N, D), `roi.logits` (N, K + 1), `roi.deltas`
-(N, 4K or 4); and the dotted path of any module. On the student only, for they are made while it trains:
-`rpn.targets` and `roi.targets` (what the heads' `get_targets` return), `rpn.proposals` (per image (P, 4), best
-first), `roi.rois` (N, 5) the sampled boxes behind the index of their image.
+(B, 4A, H, W)); `roi.features` (N, C, h, w), `roi.embedding` (N, D) or, on R-FCN, its bins' votes (N, K + 1, k, k),
+`roi.logits` (N, K + 1), `roi.deltas` (N, 4K or 4); and the dotted path of any module. On the student only, for they
+are made while it trains: `rpn.targets` and `roi.targets` (what the heads' `get_targets` return), `rpn.proposals`
+(per image (P, 4), best first), `roi.rois` (N, 5) the sampled boxes behind the index of their image.
 """
 
 import difflib
@@ -107,6 +107,8 @@ class TwoStageView:
 
     def _unknown(self, name: str, why: str = "") -> None:
         own = self.names()
+        if self.bare and name.startswith("roi"):
+            raise ValueError(f"the {self.side} is a bare RPN without a RoI head, so it has no tap '{name}'")
         close = difflib.get_close_matches(name, own, n=1, cutoff=0.3)
         hint = f"; did you mean '{close[0]}'?" if close else "."
         raise ValueError(

@@ -341,7 +341,7 @@ def test_coco_metric_judges_by_the_truth_in_the_samples(cards: Config, shift: in
 @pytest.mark.parametrize(
     ("path", "classes", "side"),
     [
-        ("cards/faster-rcnn_r18_fpn_teacher.py", 6, (256, 192)),
+        ("cards/faster-rcnn_r18-half_fpn64_teacher.py", 6, (256, 192)),
         ("cards/faster-rcnn_r18-half_fpn64.py", 6, (256, 192)),
         ("cards/faster-rcnn_r18-half_fpn64_half-res.py", 6, (128, 96)),
         ("digits/faster-rcnn_r18-quarter_fpn32.py", 10, (160, 160)),

@@ -1,6 +1,7 @@
 """What a view shows is what the detector's own modules give when run one after another, by hand."""
 
 from collections import Counter
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import cache
 from typing import Any
@@ -14,13 +15,14 @@ from torch.nn import functional as F
 
 import tiny
 from det_distill.views.anatomy import MapSpec
-from det_distill.views.two_stage import NAMES, ROIS, TRAINING, TwoStageView
+from det_distill.views.two_stage import NAMES, PROPOSALS, ROIS, RPN_TARGETS, TRAINING, TwoStageView
 
 KINDS = {"fpn": tiny.faster_rcnn, "c4": tiny.c4}
 LAYER3 = "backbone.layer3"
 # By detector: channels and strides of the maps, RPN anchors a cell, channels of a RoI's features.
 FPN_MAPS = dict(backbone=[(8, 4), (16, 8), (32, 16), (64, 32)], neck=[(16, s) for s in (4, 8, 16, 32, 64)])
 SHAPES = {"fpn": (FPN_MAPS, 3, 16), "c4": (dict(backbone=[(32, 16)]), 9, 32)}
+TRAINED = {**KINDS, "rfcn": tiny.rfcn, "rpn": tiny.rpn}
 
 
 @pytest.fixture(params=KINDS)
@@ -31,7 +33,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 @cache
 def built(kind: str) -> nn.Module:
     torch.manual_seed(0)
-    detector = MODELS.build(KINDS[kind]())
+    detector = MODELS.build(TRAINED[kind]())
     for parameter in detector.parameters():
         nn.init.normal_(parameter, std=0.1)
     return detector
@@ -77,12 +79,12 @@ def same(found: Any, expected: Any) -> None:
 def test_shows_during_the_stock_loss_and_alone_what_the_modules_give_by_hand(detector: nn.Module):
     inputs, samples = batch_of(detector)
     view = TwoStageView(detector, "student")
-    names = [*view.names(), ROIS, LAYER3]
+    names = [*view.names(), LAYER3]
     with view.record(names) as seen:
         detector.loss(inputs, samples)
     assert set(seen) == set(names)
     expected = by_hand(detector, inputs, seen[ROIS])
-    shown = [name for name in names if name not in (ROIS, "roi.targets")]
+    shown = [name for name in names if name not in TRAINING]
     alone = view.run(inputs, shown, seen[ROIS])
     for name in shown:
         same(seen[name], expected[name])
@@ -93,7 +95,7 @@ def test_shows_shapes_as_documented(kind: str, detector: nn.Module):
     maps, anchors, channels = SHAPES[kind]
     inputs, samples = batch_of(detector, size=(128, 192))
     view = TwoStageView(detector, "student")
-    with view.record([*view.names(), ROIS]) as seen:
+    with view.record(view.names()) as seen:
         detector.loss(inputs, samples)
     grids = {stride: (128 // stride, 192 // stride) for stride in (4, 8, 16, 32, 64)}
     for name, levels in maps.items():
@@ -105,6 +107,12 @@ def test_shows_shapes_as_documented(kind: str, detector: nn.Module):
     behind = {ROIS: (5,), "roi.features": (channels, 7, 7), "roi.embedding": (32,), "roi.logits": (4,)}
     for name, shape in (behind | {"roi.deltas": (12,)}).items():
         assert tuple(seen[name].shape) == (n, *shape)
+
+
+def iou(one: Sequence[float], other: Sequence[float]) -> float:
+    (x1, y1, x2, y2), (a1, b1, a2, b2) = one, other
+    common = max(0, min(x2, a2) - max(x1, a1)) * max(0, min(y2, b2) - max(y1, b1))
+    return common / max(1e-9, (x2 - x1) * (y2 - y1) + (a2 - a1) * (b2 - b1) - common)
 
 
 def test_encoded_targets_belong_to_the_recorded_rois(detector: nn.Module):
@@ -119,11 +127,10 @@ def test_encoded_targets_belong_to_the_recorded_rois(detector: nn.Module):
         truth, best = None, 0.5  # MMDetection's positive threshold
         gt = samples[int(image)].gt_instances
         for (a1, b1, a2, b2), gt_label in zip(gt.bboxes.tolist(), gt.labels.tolist(), strict=True):
-            common = max(0, min(x2, a2) - max(x1, a1)) * max(0, min(y2, b2) - max(y1, b1))
-            iou = common / max(1e-9, (x2 - x1) * (y2 - y1) + (a2 - a1) * (b2 - b1) - common)
-            if iou >= best:
+            common = iou((x1, y1, x2, y2), (a1, b1, a2, b2))
+            if common >= best:
                 shift = [((a1 + a2) - (x1 + x2)) / 2 / (x2 - x1), ((b1 + b2) - (y1 + y2)) / 2 / (y2 - y1)]
-                truth, best = (gt_label, shift), iou
+                truth, best = (gt_label, shift), common
         assert label == (3 if truth is None else truth[0])
         assert weight.tolist() == [float(truth is not None)] * 4
         if truth is not None:
@@ -209,8 +216,9 @@ def test_a_failed_recording_leaves_no_hook(detector: nn.Module):
 
 def test_names_the_reason_when_nothing_can_be_shown(detector: nn.Module):
     view, inputs = TwoStageView(detector, "teacher"), torch.zeros(1, 3, 64, 64)
-    with pytest.raises(ValueError, match=r"'roi.targets' exists on the student only"):
-        view.run(inputs, ["roi.targets"])
+    for name in TRAINING:
+        with pytest.raises(ValueError, match=rf"'{name}' exists on the training student only, but the teacher is"):
+            view.run(inputs, ["backbone", name])
     with pytest.raises(ValueError, match="RoI head needs boxes"):
         view.run(inputs, ["roi.logits"])
     with pytest.raises(ValueError, match=r"'roi_head.bbox_head.fc_cls' shows \(1, 4\), not feature"):
@@ -248,3 +256,205 @@ def test_other_families_are_refused_by_name(name: str, said: str):
 
 def test_every_stable_name_is_shown_by_a_detector_with_a_neck():
     assert TwoStageView(built("fpn"), "student").names() == NAMES
+
+
+# ---------------------------------------------------------------- what only a training student shows
+
+
+@pytest.fixture(params=TRAINED)
+def trained(request: pytest.FixtureRequest) -> nn.Module:
+    return deepcopy(built(request.param)).eval()
+
+
+def test_proposals_are_those_of_the_stock_rpn_best_first(trained: nn.Module):
+    inputs, samples = batch_of(trained)
+    view = TwoStageView(trained, "student")
+    with view.record([PROPOSALS, "rpn.logits", "rpn.deltas"]) as seen:
+        trained.loss(inputs, samples)
+    own = {} if view.bare else dict(cfg=trained.train_cfg.rpn_proposal)
+    metas = [sample.metainfo for sample in samples]
+    logits, deltas = (list(seen[name]) for name in ("rpn.logits", "rpn.deltas"))
+    stock = view.rpn.predict_by_feat(logits, deltas, batch_img_metas=metas, **own)
+    assert len(seen[PROPOSALS]) == len(samples)
+    for boxes, result in zip(seen[PROPOSALS], stock, strict=True):
+        assert boxes.equal(result.bboxes)
+        assert len(boxes) > 5
+        assert result.scores.tolist() == sorted(result.scores.tolist(), reverse=True)
+        assert not boxes.requires_grad
+
+
+def test_rpn_targets_fit_the_shown_logits_and_mark_anchors_on_objects(trained: nn.Module):
+    inputs, samples = batch_of(trained)
+    view = TwoStageView(trained, "student")
+    with view.record([RPN_TARGETS, "rpn.logits"]) as seen:
+        trained.loss(inputs, samples)
+    labels, label_weights, deltas, delta_weights, count = seen[RPN_TARGETS]
+    assert [one.numel() for one in labels] == [one.numel() for one in seen["rpn.logits"]]
+    assert sum(int((one > 0).sum()) for one in label_weights) == count
+    sizes = [tuple(level.shape[2:]) for level in seen["rpn.logits"]]
+    anchors = view.rpn.prior_generator.grid_priors(sizes, device="cpu")
+    positive = 0
+    for level, own in enumerate(anchors):
+        for image, sample in enumerate(samples):
+            for anchor in own[delta_weights[level][image][:, 0] > 0].tolist():
+                assert max(iou(anchor, box) for box in sample.gt_instances.bboxes.tolist()) >= 0.3  # min_pos_iou
+                positive += 1
+    assert positive > 0
+
+
+def test_recorded_rois_are_what_the_extractor_is_given_and_their_targets_go_with_them():
+    detector = deepcopy(built("rfcn")).eval()
+    inputs, samples = batch_of(detector)
+    given: list[Tensor] = []
+    detector.roi_head.bbox_roi_extractor.register_forward_hook(lambda _m, args, _o: given.append(args[1].clone()))
+    with TwoStageView(detector, "student").record([ROIS, "roi.targets", "roi.logits", "roi.deltas"]) as seen:
+        detector.loss(inputs, samples)
+    assert seen[ROIS].equal(given[-1])
+    labels, _, deltas, _ = seen["roi.targets"]
+    n = len(seen[ROIS])
+    assert n > 6
+    assert (len(labels), tuple(deltas.shape)) == (n, (n, 4))
+    assert (tuple(seen["roi.logits"].shape), tuple(seen["roi.deltas"].shape)) == ((n, 4), (n, 4))
+
+
+@pytest.mark.parametrize(
+    ("kind", "absent"), [("rfcn", set()), ("rpn", {name for name in NAMES if name.startswith("roi.")})]
+)
+def test_other_students_show_what_they_name(kind: str, absent: set[str]):
+    """Every name a view offers is there after a training step; what a detector has not, it does not offer."""
+    detector = deepcopy(built(kind)).eval()
+    view = TwoStageView(detector, "student")
+    assert set(view.names()) == set(NAMES) - absent
+    inputs, samples = batch_of(detector)
+    names = [name for name in view.names() if name != "roi.embedding"]
+    with view.record(names) as seen:
+        detector.loss(inputs, samples)
+    shown = [name for name in names if name not in TRAINING]
+    alone = view.run(inputs, shown, None if view.bare else seen[ROIS])
+    for name in shown:
+        same(seen[name], alone[name])
+    assert set(view.dry_run(names)) == set(shown)
+
+
+def test_the_embedding_of_an_rfcn_is_what_its_bins_vote_with():
+    view = TwoStageView(deepcopy(built("rfcn")).eval(), "student")
+    seen = view.run(torch.randn(1, 3, 64, 64), ["roi.embedding", "roi.logits"], torch.tensor([[0.0, 8, 8, 40, 40]]))
+    assert tuple(seen["roi.embedding"].shape) == (1, 4, 4, 4)
+    torch.testing.assert_close(seen["roi.embedding"].mean(dim=(2, 3)), seen["roi.logits"])
+
+
+def test_recording_every_name_leaves_the_training_step_as_it_is(trained: nn.Module):
+    """The same losses and gradients, to the bit, and no hook or wrapped method afterwards."""
+    inputs, samples = batch_of(trained)
+    results = []
+    for record in (False, True):
+        one = deepcopy(trained)
+        view = TwoStageView(one, "student")
+        torch.manual_seed(4)
+        with view.record(view.names() if record else []):
+            losses = one.loss(inputs, deepcopy(samples))
+        total, _ = one.parse_losses(losses)
+        total.backward()
+        results.append([total, *(p.grad for p in one.parameters() if p.grad is not None)])
+        wrapped = {"get_targets", "predict_by_feat", "loss_by_feat"}
+        assert not any(wrapped & set(vars(module)) for module in one.modules())
+        assert not any(module._forward_hooks for module in one.modules())
+    assert all(a.equal(b) for a, b in zip(*results, strict=True))
+
+
+# ---------------------------------------------------------------- a bare RPN as the student
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return tiny.write_teacher(tmp_path_factory.mktemp("teacher"), tiny.faster_rcnn(12, 24))
+
+
+def taught(teacher: dict[str, str], student: Any, **term: Any) -> Any:
+    torch.manual_seed(0)
+    return MODELS.build(tiny.distiller(student, teacher, terms=dict(one=term)))
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        dict(type="ProposalMimic", tap="neck", weight=1, num=7),
+        dict(type="WeightedSoftLabels", head="rpn", weight=1),
+        dict(type="BoundedRegression", head="rpn", margin=1e3),
+        tiny.imitation(),
+    ],
+    ids=lambda term: term["type"],
+)
+def test_a_bare_rpn_learns_from_a_two_stage_teacher(teacher, term):
+    model = taught(teacher, tiny.rpn(), **term)
+    losses = tiny.losses(model, tiny.batch())
+    assert set(losses) == {"loss_rpn_cls", "loss_rpn_bbox", "loss_one"}
+    losses["loss_one"].backward()
+    assert losses["loss_one"] > 0
+    assert model.student.backbone.conv1.weight.grad.abs().sum() > 0
+    assert all(p.grad is None for p in model.teacher.detector.parameters())
+
+
+def test_at_most_num_proposals_an_image_are_mimicked(teacher):
+    model = taught(teacher, tiny.rpn(), type="ProposalMimic", tap="neck", weight=1, num=7)
+    term, given = model.terms["one"], []
+    rois = term._rois
+    term._rois = lambda boxes: given.append((boxes, rois(boxes))) or given[-1][1]
+    tiny.losses(model, tiny.batch())
+    [(boxes, kept)] = given
+    assert min(len(one) for one in boxes) > 7
+    for image, one in enumerate(boxes):
+        assert kept[kept[:, 0] == image][:, 1:].equal(one[:7])
+
+
+OF_ROI_HEADS = dict(
+    labels=dict(type="WeightedSoftLabels", head="roi", weight=1),
+    boxes=dict(type="BoundedRegression", head="roi"),
+    features=dict(type="ProposalMimic", tap="roi.features", weight=1),
+    sampled=dict(type="ProposalMimic", tap="neck", weight=1, boxes="sampled"),
+)
+NO_TAP = r"terms\.one: the {} is a bare RPN without a RoI head, so it has no tap 'roi\."
+
+
+@pytest.mark.parametrize("name", OF_ROI_HEADS)
+def test_a_bare_rpn_is_taught_nothing_of_a_roi_head(teacher, name):
+    with pytest.raises(ValueError, match=NO_TAP.format("student")):
+        taught(teacher, tiny.rpn(), **OF_ROI_HEADS[name])
+
+
+@pytest.mark.parametrize("name", ["labels", "boxes", "features"])
+def test_a_bare_rpn_teaches_nothing_of_a_roi_head(tmp_path, name):
+    with pytest.raises(ValueError, match=NO_TAP.format("teacher")):
+        taught(tiny.write_teacher(tmp_path, tiny.rpn(12, 24)), tiny.faster_rcnn(), **OF_ROI_HEADS[name])
+
+
+def test_a_bare_rpn_teaches_its_maps_at_the_students_boxes(tmp_path):
+    model = taught(tiny.write_teacher(tmp_path, tiny.rpn(12, 24)), tiny.faster_rcnn(), **OF_ROI_HEADS["sampled"])
+    assert tiny.losses(model, tiny.batch())["loss_one"] > 0
+
+
+def trained_rpn(teacher: dict[str, str]) -> dict[str, Tensor]:
+    return taught(teacher, tiny.rpn(), type="ProposalMimic", tap="neck", weight=1).state_dict()
+
+
+def assert_holds(detector: nn.Module, weights: dict[str, Tensor]) -> None:
+    found = detector.state_dict()
+    for name, value in weights.items():
+        assert found[name.replace("bbox_head.", "rpn_head.", 1)].equal(value)
+
+
+def test_a_distilled_rpns_checkpoint_starts_the_stock_faster_rcnn(teacher):
+    """By MMDetection's own exchange of `bbox_head` for `rpn_head`."""
+    weights = trained_rpn(teacher)
+    stock = MODELS.build(tiny.faster_rcnn())
+    result = stock.load_state_dict(dict(weights), strict=False)
+    assert result.unexpected_keys == []
+    assert all(key.startswith("roi_head.") for key in result.missing_keys)
+    assert_holds(stock, weights)
+
+
+def test_a_distilled_rpns_checkpoint_starts_a_distilled_faster_rcnn(teacher):
+    weights = trained_rpn(teacher)
+    model = taught(teacher, tiny.faster_rcnn(), **tiny.imitation())
+    assert model.load_state_dict(dict(weights), strict=False).unexpected_keys == []
+    assert_holds(model, weights)

@@ -1,0 +1,29 @@
+"""FPN R50 teaches its half-width self at the student's proposals (Li et al., 2017); COCO.
+
+The pair is [ours].
+
+[paper] CVPR 2017, [quoted] the paper second-hand, [ours] a decision.
+"""
+
+_base_ = ["../coco/faster-rcnn_r50-half_fpn.py", "../_base_/distill.py"]
+
+model = dict(
+    _delete_=True,
+    type="Distiller",
+    student={{_base_.model}},
+    teacher=dict(
+        config="mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py",
+        checkpoint="data/teachers/faster_rcnn_r50_fpn_1x_coco_20200130-047c8118.pth",
+    ),
+    terms=dict(
+        mimic=dict(
+            type="ProposalMimic",
+            tap="neck",
+            boxes="proposals",  # [quoted] of the student's RPN
+            num=128,  # [ours]
+            strides=[4, 8, 16, 32],  # the levels that RoIs are cropped from
+            adapter=dict(type="ConvAdapter", kernel=3),  # [paper]
+            weight=1.0,  # [ours] lambda, the loss being normalised
+        ),
+    ),
+)
