@@ -27,6 +27,7 @@ QUANTISED = [name for name in SMALL if "quantised_teacher" in name]
 HALF_RES = [name for name in CONFIGS if name.endswith("_half-res")]
 # A teacher of random weights is no better than its student, and its features round to 0.
 MAY_BE_ZERO = ("BoundedRegression",)
+ADAPTED = ("FeatureImitation", "ProposalMimic")
 
 
 @cache
@@ -61,13 +62,17 @@ def test_every_method_has_a_pyramid_and_an_rfcn_on_digits():
     assert {f"{method}/{pair}_half-res" for method in ("chen", "fgfi") for pair in
             ("digits_r18-half_r18-quarter", "cards_r18-half")} < {*HALF_RES}  # fmt: skip
     assert {f"fgfi/bccd_r18_r18-half_{kind}" for kind in ("full-feature", "gt-box", "mask-kd")} < {*CONFIGS}
+    assert {f"chen/{pair}_{part}" for part in ("soft-labels", "bounded-boxes", "hint") for pair in
+            ("bccd_r18_r18-half", "digits_r18-half_r18-quarter")} < {*CONFIGS}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_it_is_wired_and_its_student_is_the_base_configs(name):
     distiller, cfg = build(name), read(name)
-    assert set(distiller.terms) == set(cfg.model.terms)
-    assert [key for key, _ in distiller.terms.named_parameters() if key.endswith("conv.weight")]  # adapters
+    active = {key: term.type for key, term in cfg.model.terms.items() if term}
+    assert set(distiller.terms) == set(active)
+    adapters = {key.split(".")[0] for key, _ in distiller.terms.named_parameters() if key.endswith("conv.weight")}
+    assert adapters == {key for key, kind in active.items() if kind in ADAPTED and key not in ("scores", "boxes")}
     assert {hook["type"] for hook in cfg.custom_hooks} >= {"AdapterStateHook", "ExactResumeHook"}
     assert student_model(cfg.model) == student_model(base_of(name).model)
 

@@ -1,0 +1,5 @@
+"""Teacher-bounded boxes alone of Chen et al. (2017), on blood smears."""
+
+_base_ = "bccd_r18_r18-half.py"
+
+model = dict(terms=dict(hint=None, roi_soft=None, rpn_soft=None), task_weights=None)

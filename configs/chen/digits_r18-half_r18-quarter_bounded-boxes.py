@@ -1,0 +1,5 @@
+"""Teacher-bounded boxes alone of Chen et al. (2017), on the digits."""
+
+_base_ = "digits_r18-half_r18-quarter.py"
+
+model = dict(terms=dict(hint=None, roi_soft=None, rpn_soft=None), task_weights=None)

@@ -1,0 +1,5 @@
+"""Weighted soft labels alone of Chen et al. (2017), on the digits."""
+
+_base_ = "digits_r18-half_r18-quarter.py"
+
+model = dict(terms=dict(hint=None, roi_bounded=None, rpn_bounded=None))
