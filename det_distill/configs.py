@@ -144,6 +144,17 @@ def choice(key: str, found: str, choices: Iterable[str]) -> str:
     return found
 
 
+def at_least(key: str, found: float, least: float) -> float:
+    """`found`, once it is known to be no smaller than `least`.
+
+    Raises:
+        ValueError: It is smaller, or not a number.
+    """
+    if not found >= least:
+        raise ValueError(f"{key}={found}; a number of at least {least} is expected")
+    return found
+
+
 def suggestion(found: str, known: Any) -> str:
     """`", did you mean 'x'?"`, or nothing when no name is near."""
     close = difflib.get_close_matches(found, list(known), n=1, cutoff=0.5)

@@ -13,14 +13,14 @@ from mmdet.registry import MODELS, TASK_UTILS
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
-from det_distill.configs import build, build_detector, student_model, suggestion
+from det_distill.configs import at_least, build, build_detector, student_model, suggestion
 from det_distill.randomness import untouched
 from det_distill.resolution import Shrink
 from det_distill.scene import Scene
 from det_distill.schedules import factor
 from det_distill.state import heads_of_rpn, hide_prefix, restore_prefix
 from det_distill.teacher import Teacher
-from det_distill.terms.base import Batch, Term, at_least
+from det_distill.terms.base import Batch, Term
 from det_distill.views.two_stage import ROIS, TRAINING, TwoStageView
 
 

@@ -8,7 +8,7 @@ import torch
 from mmdet.registry import TASK_UTILS
 from torch import Tensor, nn
 
-from det_distill.configs import build
+from det_distill.configs import at_least, build
 from det_distill.scene import Scene
 from det_distill.schedules import factor
 from det_distill.views.anatomy import Anatomy
@@ -67,17 +67,6 @@ class Term(nn.Module):
     ) -> Tensor | dict[str, Tensor]:
         """The unweighted value: a scalar, or scalars by part."""
         raise NotImplementedError
-
-
-def at_least(key: str, found: float, least: float) -> float:
-    """`found`, once it is known to be no smaller than `least`.
-
-    Raises:
-        ValueError: It is smaller, or not a number.
-    """
-    if not found >= least:
-        raise ValueError(f"{key}={found}; a number of at least {least} is expected")
-    return found
 
 
 def per_anchor(maps: Sequence[Tensor], values: int) -> Tensor:

@@ -7,9 +7,9 @@ import torch
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from det_distill.configs import choice
+from det_distill.configs import at_least, choice
 from det_distill.losses.bounded_regression import bounded_regression
-from det_distill.terms.base import HEADS, Batch, Term, at_least, per_anchor
+from det_distill.terms.base import HEADS, Batch, Term, per_anchor
 from det_distill.views.anatomy import Anatomy, same_anchors, same_coder
 
 

@@ -10,9 +10,9 @@ from mmdet.structures.bbox import bbox2roi
 from torch import Tensor, nn
 
 from det_distill.adapters import fitting
-from det_distill.configs import build, choice
+from det_distill.configs import at_least, build, choice
 from det_distill.losses.proposals import native_crop_mimic, proposal_mimic
-from det_distill.terms.base import Batch, Term, at_least
+from det_distill.terms.base import Batch, Term
 from det_distill.views.anatomy import Anatomy, MapSpec, Pair, paired, same_coder
 
 SOURCES = {"proposals": "rpn.proposals", "sampled": "roi.rois"}
