@@ -1,4 +1,4 @@
-"""The cards student alone: R18 at half width 24 epochs: ranks are told apart late."""
+"""The cards student alone: R18 at half width, 24 epochs: ranks are told apart late."""
 
 _base_ = [
     "../_base_/models/faster-rcnn_r18-half_fpn64.py",
