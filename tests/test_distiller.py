@@ -6,6 +6,7 @@ import io
 import pytest
 import torch
 from mmdet.registry import MODELS
+from mmengine.logging import MessageHub
 from mmengine.optim import build_optim_wrapper
 
 import tiny
@@ -182,6 +183,30 @@ class TestTaskWeights:
         assert a["loss_cls"] == 0.5 * b["loss_cls"]
         assert [x.item() for x in a["loss_rpn_cls"]] == [2 * x.item() for x in b["loss_rpn_cls"]]
         assert a["loss_bbox"] == b["loss_bbox"]
+
+    @pytest.mark.parametrize(("step", "weight"), [(0, 1.0), (50, 0.75), (100, 0.5), (400, 0.5)])
+    def test_they_may_follow_a_schedule(self, teacher, step, weight):
+        ramp = dict(type="Ramp", start=1, stop=0.5, begin=0, end=100)
+        model = MODELS.build(tiny.distiller(tiny.faster_rcnn(), teacher, terms={}, task_weights=dict(loss_cls=ramp)))
+        plain = MODELS.build(tiny.faster_rcnn())
+        plain.load_state_dict(model.state_dict())
+        MessageHub.get_current_instance().update_info("iter", step)
+        ours, stock = (tiny.losses(one, tiny.batch()) for one in (model, plain))
+        assert ours["loss_cls"] == weight * stock["loss_cls"]
+        assert ours["loss_bbox"] == stock["loss_bbox"]
+
+    @pytest.mark.parametrize(
+        ("given", "words"),
+        [
+            (dict(type="Rmap", start=1), r"task_weights.loss_cls: type='Rmap' is not registered, did you mean 'Ramp'"),
+            (dict(type="Ramp", strat=1), r"task_weights.loss_cls: Ramp.strat is unknown, did you mean 'start'"),
+            (-1, r"task_weights.loss_cls: weight=-1; a number of at least 0"),
+            ("half", r"task_weights.loss_cls: "),
+        ],
+    )
+    def test_a_wrong_one_is_named_at_construction(self, teacher, given, words):
+        with pytest.raises(ValueError, match=words):
+            MODELS.build(tiny.distiller(tiny.faster_rcnn(), teacher, task_weights=dict(loss_cls=given)))
 
     def test_an_unknown_one_is_named(self, teacher):
         cfg = tiny.distiller(tiny.faster_rcnn(), teacher, task_weights=dict(loss_clss=0.5))

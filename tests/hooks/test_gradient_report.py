@@ -213,38 +213,3 @@ def test_a_training_that_reports_is_bit_identical_to_one_that_does_not(teacher, 
         expected |= {"distill/imitation.suggested": 4, "distill/scores.suggested": 4}
         assert mine == (expected if interval else {})
     assert all(a.equal(b) for a, b in zip(weights[0].values(), weights[1].values(), strict=True))
-
-
-# ---------------------------------------------------------------- what the report may lead to: other task weights
-
-
-@pytest.mark.parametrize(("step", "weight"), [(0, 1.0), (50, 0.75), (100, 0.5), (400, 0.5)])
-def test_a_task_weight_may_follow_a_schedule(teacher, step, weight):
-    ramp = dict(type="Ramp", start=1, stop=0.5, begin=0, end=100)
-    cfg = tiny.distiller(tiny.faster_rcnn(), teacher, terms={}, task_weights=dict(loss_cls=ramp, loss_rpn_bbox=2))
-    model, plain = MODELS.build(cfg), MODELS.build(tiny.faster_rcnn())
-    plain.load_state_dict(model.state_dict())
-    MessageHub.get_current_instance().update_info("iter", step)
-    ours, stock = (tiny.losses(one, tiny.batch()) for one in (model, plain))
-    assert ours["loss_cls"] == weight * stock["loss_cls"]
-    assert [one.item() for one in ours["loss_rpn_bbox"]] == [2 * one.item() for one in stock["loss_rpn_bbox"]]
-    assert ours["loss_bbox"] == stock["loss_bbox"]
-
-
-@pytest.mark.parametrize(
-    ("ramp", "words"),
-    [
-        (dict(type="Rmap", start=1, stop=0, begin=0, end=9), "type='Rmap' is not registered, did you mean 'Ramp'"),
-        (dict(type="Ramp", strat=1, stop=0, begin=0, end=9), r"Ramp\.strat is unknown, did you mean 'start'"),
-    ],
-)
-def test_a_wrong_schedule_of_a_task_weight_is_refused(teacher, ramp, words):
-    with pytest.raises(ValueError, match=words):
-        MODELS.build(tiny.distiller(tiny.faster_rcnn(), teacher, task_weights=dict(loss_cls=ramp)))
-
-
-def test_a_scheduled_task_weight_of_a_wrong_name_is_refused(teacher):
-    ramp = dict(type="Ramp", start=1, stop=0, begin=0, end=9)
-    model = MODELS.build(tiny.distiller(tiny.faster_rcnn(), teacher, task_weights=dict(loss_clss=ramp)))
-    with pytest.raises(ValueError, match=r"task_weights\.loss_clss .*did you mean 'loss_cls'"):
-        tiny.losses(model, tiny.batch())
