@@ -15,7 +15,7 @@ demo: .venv/ready  ## digits: teacher, student alone, distilled student, one tab
 
 test: .venv/ready  ## lint, types, import rules and every test
 	$(MAKE) lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 lint: .venv/ready
 	$(BIN)/ruff format --check .
