@@ -1,12 +1,12 @@
-"""The R-FCN student on digits alone: R18 at quarter width, neck of 128, on a short budget: 4 epochs."""
+"""The R-FCN student on digits alone: R18 at quarter width, neck of 256, on a short budget: 4 epochs."""
 
 _base_ = "rfcn_r18-half.py"
 
 model = dict(
     backbone=dict(base_channels=16),
-    neck=dict(in_channels=[128], out_channels=128),
-    rpn_head=dict(in_channels=128, feat_channels=128),
-    roi_head=dict(bbox_roi_extractor=dict(in_channels=128)),
+    neck=dict(in_channels=[128], out_channels=256),
+    rpn_head=dict(in_channels=256, feat_channels=128),
+    roi_head=dict(bbox_roi_extractor=dict(in_channels=256)),
 )
 train_cfg = dict(max_epochs=4, val_interval=4)
 param_scheduler = [

@@ -437,10 +437,10 @@ def test_the_paper_s_net_fits_each_data_set(family, classes, anchors, depth):
 @pytest.mark.parametrize(
     ("path", "channels", "anchors", "classes"),
     [
-        ("digits/rfcn_r18-half.py", 256, 9, 10),
-        ("digits/rfcn_r18-quarter.py", 128, 9, 10),
-        ("bccd/rfcn_r18-half.py", 256, 12, 3),
-        ("bccd/rfcn_r18_teacher.py", 256, 12, 3),
+        ("digits/rfcn_r18-half.py", 512, 9, 10),
+        ("digits/rfcn_r18-quarter.py", 256, 9, 10),
+        ("bccd/rfcn_r18-half.py", 512, 12, 3),
+        ("bccd/rfcn_r18_teacher.py", 512, 12, 3),
     ],
 )
 def test_the_small_ones_look_at_one_map_of_stride_8(path, channels, anchors, classes):

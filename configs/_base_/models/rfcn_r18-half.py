@@ -1,4 +1,4 @@
-"""The same with a ResNet-18 of half width, base width 32; the neck keeps its 256 channels."""
+"""The same with a ResNet-18 of half width, base width 32; the neck keeps its 512 channels."""
 
 _base_ = "rfcn_r18.py"
 
