@@ -5,7 +5,8 @@ any model, and its checkpoint is the student's.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from mmdet.models.detectors.base import BaseDetector
@@ -84,13 +85,18 @@ class Distiller(BaseDetector):
                 continue
             if not name.isidentifier():
                 raise ValueError(f"terms: {name!r} is no identifier; it becomes the log name 'loss_{name}'")
-            try:
-                term = build(MODELS, cfg)
-                shared = [tap for tap in term.taps if tap not in TRAINING]
-                term.wire(self.view.anatomy(term.taps, self.shrink.scale), self.teacher.view.anatomy(shared))
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"terms.{name}: {error}") from error
-            built[name] = term
+            with _blamed(f"terms.{name}"):
+                built[name] = build(MODELS, cfg)
+                for tap in built[name].taps:
+                    self.view.stage(tap)
+                for tap in _shared(built[name].taps):
+                    self.teacher.view.stage(tap)
+        taps = sorted({tap for term in built.values() for tap in term.taps})
+        with _blamed("terms"):  # one dry run a side serves them all
+            own, its = self.view.anatomy(taps, self.shrink.scale), self.teacher.view.anatomy(_shared(taps))
+        for name, term in built.items():
+            with _blamed(f"terms.{name}"):
+                term.wire(own, its)
         return built
 
     # ------------------------------------------------------------ training
@@ -101,15 +107,14 @@ class Distiller(BaseDetector):
         strengths = {name: term.strength() for name, term in self.terms.items()}
         active = [name for name, strength in strengths.items() if strength]
         taps = sorted({tap for name in active for tap in self.terms[name].taps})
-        shared = [tap for tap in taps if tap not in TRAINING]
-        boxes = [ROIS] if any(self.teacher.view.stage(tap) == "roi" for tap in shared) else []
+        boxes = [ROIS] if any(self.teacher.view.stage(tap) == "roi" for tap in _shared(taps)) else []
         whole, inputs, samples = self.shrink(batch_inputs, batch_data_samples)
         with self.view.record((*taps, *boxes, *(self.audit or ())[:1])) as seen:
             losses = self._weighted(self.student.loss(inputs, samples))
         values: dict[str, Tensor | dict[str, Tensor]] = {}
         if active:
             rois = self.shrink.to_batch(seen[ROIS]) if boxes else None
-            shown = self.teacher.watch(whole, batch_data_samples, shared, rois)
+            shown = self.teacher.watch(whole, batch_data_samples, _shared(taps), rois)
             batch = Batch(Scene.from_samples(samples), samples, self.view.rpn.prior_generator, self.shrink.scale)
             values = {name: self.terms[name](seen, shown, batch) for name in active}
         for name, strength in strengths.items():
@@ -174,9 +179,21 @@ class Distiller(BaseDetector):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
+@contextmanager
+def _blamed(key: str) -> Iterator[None]:
+    """An error of the block as one that names the config key."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{key}: {error}") from error
+
+
+def _shared(taps: Iterable[str]) -> list[str]:
+    """The taps that both sides show, in order."""
+    return [tap for tap in taps if tap not in TRAINING]
+
+
 def _task_weight(key: str, given: float | Mapping[str, Any]) -> Any:
     """A number, or the schedule that a config describes."""
-    try:
+    with _blamed(f"task_weights.{key}"):
         return build(TASK_UTILS, given) if isinstance(given, Mapping) else at_least("weight", given, 0)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"task_weights.{key}: {error}") from error

@@ -4,7 +4,7 @@ MMEngine gathers weights by walking `_modules` and calling the state-dict hooks,
 renaming sits in those hooks; prefixes of wrappers (`module.` of DDP and EMA) are kept.
 """
 
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from torch import nn
@@ -12,20 +12,22 @@ from torch import nn
 STUDENT, TERMS = "student.", "terms."
 
 
-def hide_prefix(_module: nn.Module, state: MutableMapping[str, Any], prefix: str, _metadata: Any) -> None:
-    """`student.x` becomes `x` and the terms' own weights leave, in place and in order."""
-    renamed = {}
-    for mapping in (state, getattr(state, "_metadata", None)):
-        if mapping is None:
-            continue
-        renamed = {_plain(key, prefix): value for key, value in mapping.items() if not _of_terms(key, prefix)}
+def rename(state: MutableMapping[str, Any], new: Callable[[str], str | None]) -> None:
+    """Give every key its new name, in place and in order; None leaves the entry out."""
+    for mapping in (state, getattr(state, "_metadata", {})):
+        renamed = {name: value for key, value in mapping.items() if (name := new(key)) is not None}
         mapping.clear()
         mapping.update(renamed)
 
 
-def _plain(key: str, prefix: str) -> str:
-    whole = prefix + STUDENT
-    return prefix + key[len(whole) :] if key.startswith(whole) else key
+def without(key: str, prefix: str, part: str) -> str:
+    """`<prefix><part>x` becomes `<prefix>x`; any other key stays."""
+    return prefix + key[len(prefix + part) :] if key.startswith(prefix + part) else key
+
+
+def hide_prefix(_module: nn.Module, state: MutableMapping[str, Any], prefix: str, _metadata: Any) -> None:
+    """`student.x` becomes `x` and the terms' own weights leave."""
+    rename(state, lambda key: None if _of_terms(key, prefix) else without(key, prefix, STUDENT))
 
 
 def _of_terms(key: str, prefix: str) -> bool:

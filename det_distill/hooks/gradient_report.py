@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from det_distill.configs import at_least, choice
-from det_distill.hooks.adapter_state import unwrapped
+from det_distill.hooks.unwrap import unwrapped
 
 TAPS = ("backbone", "neck")  # a dotted path is recorded as a copy, which no loss flows through
 FAINT, LOUD = 0.1, 1.0  # ratios below which a term hardly teaches and above which it outshouts the ground truth

@@ -8,6 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from det_distill.quantise import Quantiser
+from det_distill.state import rename, without
 
 
 @MODELS.register_module()
@@ -87,11 +88,5 @@ class QuantisedNeck(BaseModule):
 
 
 def _show_inner(_neck: nn.Module, state: MutableMapping[str, Any], prefix: str, _metadata: Any) -> None:
-    """`<prefix>inner.x` becomes `<prefix>x`, in order.
-
-    Why not `det_distill.state`: that knows a Distiller's own names, and nothing here knows of distillation.
-    """
-    for mapping in (state, getattr(state, "_metadata", {})):
-        for key in list(mapping):
-            plain = prefix + key.removeprefix(prefix + "inner.") if key.startswith(prefix + "inner.") else key
-            mapping[plain] = mapping.pop(key)
+    """`<prefix>inner.x` becomes `<prefix>x`."""
+    rename(state, lambda key: without(key, prefix, "inner."))
