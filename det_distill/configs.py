@@ -2,7 +2,8 @@
 
 import difflib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,15 @@ def build(registry: Registry, cfg: Mapping[str, Any]) -> Any:
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         only_keys((key for key in cfg if key != "type"), tuple(parameters), name)
     return registry.build(dict(cfg))
+
+
+@contextmanager
+def blamed(key: str) -> Iterator[None]:
+    """Whatever the block refuses, as one ValueError that names the config key."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{key}: {error}") from error
 
 
 def choice(key: str, found: str, choices: Iterable[str]) -> str:

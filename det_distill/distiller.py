@@ -5,8 +5,7 @@ any model, and its checkpoint is the student's.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mmdet.models.detectors.base import BaseDetector
@@ -14,15 +13,16 @@ from mmdet.registry import MODELS, TASK_UTILS
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
-from det_distill.configs import at_least, build, build_detector, student_model, suggestion
+from det_distill.configs import at_least, blamed, build, build_detector, student_model, suggestion
 from det_distill.randomness import untouched
 from det_distill.resolution import Shrink
 from det_distill.scene import Scene
 from det_distill.schedules import factor
 from det_distill.state import heads_of_rpn, hide_prefix, restore_prefix
 from det_distill.teacher import Teacher
-from det_distill.terms.base import Batch, Term
-from det_distill.views.two_stage import ROIS, TRAINING, TwoStageView
+from det_distill.terms.base import Batch
+from det_distill.views.two_stage import ROIS, TwoStageView
+from det_distill.wiring import shared, wired_terms
 
 
 @MODELS.register_module()
@@ -75,29 +75,8 @@ class Distiller(BaseDetector):
             self.view = TwoStageView(self.student, "student")
             self.teacher = Teacher.from_config(teacher)
             self.teacher.match(self.view, self.data_preprocessor)
-            self.terms = nn.ModuleDict(self._build_terms(terms))
+            self.terms = nn.ModuleDict(wired_terms(terms, self.view, self.teacher.view, self.shrink.scale))
         self._register_state_dict_hook(hide_prefix)
-
-    def _build_terms(self, configs: Mapping[str, Any]) -> dict[str, Term]:
-        built: dict[str, Term] = {}
-        for name, cfg in configs.items():
-            if cfg is None:
-                continue
-            if not name.isidentifier():
-                raise ValueError(f"terms: {name!r} is no identifier; it becomes the log name 'loss_{name}'")
-            with _blamed(f"terms.{name}"):
-                built[name] = build(MODELS, cfg)
-                for tap in built[name].taps:
-                    self.view.stage(tap)
-                for tap in _shared(built[name].taps):
-                    self.teacher.view.stage(tap)
-        taps = sorted({tap for term in built.values() for tap in term.taps})
-        with _blamed("terms"):  # one dry run a side serves them all
-            own, its = self.view.anatomy(taps, self.shrink.scale), self.teacher.view.anatomy(_shared(taps))
-        for name, term in built.items():
-            with _blamed(f"terms.{name}"):
-                term.wire(own, its)
-        return built
 
     # ------------------------------------------------------------ training
 
@@ -107,14 +86,14 @@ class Distiller(BaseDetector):
         strengths = {name: term.strength() for name, term in self.terms.items()}
         active = [name for name, strength in strengths.items() if strength]
         taps = sorted({tap for name in active for tap in self.terms[name].taps})
-        boxes = [ROIS] if any(self.teacher.view.stage(tap) == "roi" for tap in _shared(taps)) else []
+        boxes = [ROIS] if any(self.teacher.view.stage(tap) == "roi" for tap in shared(taps)) else []
         whole, inputs, samples = self.shrink(batch_inputs, batch_data_samples)
         with self.view.record((*taps, *boxes, *(self.audit or ())[:1])) as seen:
             losses = self._weighted(self.student.loss(inputs, samples))
         values: dict[str, Tensor | dict[str, Tensor]] = {}
         if active:
             rois = self.shrink.to_batch(seen[ROIS]) if boxes else None
-            shown = self.teacher.watch(whole, batch_data_samples, _shared(taps), rois)
+            shown = self.teacher.watch(whole, batch_data_samples, shared(taps), rois)
             batch = Batch(Scene.from_samples(samples), samples, self.view.rpn.prior_generator, self.shrink.scale)
             values = {name: self.terms[name](seen, shown, batch) for name in active}
         for name, strength in strengths.items():
@@ -179,21 +158,7 @@ class Distiller(BaseDetector):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-@contextmanager
-def _blamed(key: str) -> Iterator[None]:
-    """An error of the block as one that names the config key."""
-    try:
-        yield
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{key}: {error}") from error
-
-
-def _shared(taps: Iterable[str]) -> list[str]:
-    """The taps that both sides show, in order."""
-    return [tap for tap in taps if tap not in TRAINING]
-
-
 def _task_weight(key: str, given: float | Mapping[str, Any]) -> Any:
     """A number, or the schedule that a config describes."""
-    with _blamed(f"task_weights.{key}"):
+    with blamed(f"task_weights.{key}"):
         return build(TASK_UTILS, given) if isinstance(given, Mapping) else at_least("weight", given, 0)
