@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmdet.registry import MODELS, TRANSFORMS
+from mmdet.registry import METRICS, MODELS, TRANSFORMS
 from mmengine.config import Config
+from pycocotools.coco import COCO
 
 import tiny
 from det_distill.configs import student_model
@@ -161,3 +162,22 @@ def test_li_s_second_stage_begins_with_the_rpn_of_the_first():
         assert all(own[key].equal(its[key]) for key in its)
     its = first.student.bbox_head.state_dict()
     assert all(value.equal(its[key]) for key, value in second.student.rpn_head.state_dict().items())
+
+
+def test_a_bare_rpn_is_judged_on_images_with_any_number_of_proposals(tmp_path):
+    """MMDetection's `proposal_fast` stacks ragged lists, which numpy refuses since 1.24."""
+    folder = tiny.write_dataset(tmp_path / "data", images=2)
+    cfg = dict(read("li/digits_rpn_r18-half_r18-quarter").val_evaluator, ann_file=str(folder / "all.json"))
+    metric = METRICS.build(cfg)
+    metric.dataset_meta = dict(classes=tiny.CLASSES)
+    truth = COCO(str(folder / "all.json"))
+    samples = []
+    for image in (0, 1):
+        boxes = torch.tensor([one["bbox"] for one in truth.imgToAnns[image]], dtype=torch.float32)
+        boxes[:, 2:] += boxes[:, :2]
+        found = dict(bboxes=boxes, scores=torch.ones(len(boxes)), labels=torch.zeros(len(boxes), dtype=torch.long))
+        samples.append(dict(img_id=image, pred_instances=found, ori_shape=(64, 96)))
+    metric.process({}, samples)
+
+    assert len({len(sample["pred_instances"]["bboxes"]) for sample in samples}) == 2
+    assert metric.evaluate(size=2)["coco/AR@100"] == 1

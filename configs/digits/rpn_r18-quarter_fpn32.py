@@ -1,4 +1,4 @@
-"""The RPN of the digits student alone: MMDetection's `RPN` of the same parts; recall instead of AP."""
+"""The RPN of the digits student alone: MMDetection's `RPN` of the same parts; average recall instead of AP."""
 
 _base_ = "faster-rcnn_r18-quarter_fpn32.py"
 
@@ -12,5 +12,5 @@ model = dict(
     train_cfg=dict(rpn={{_base_.model.train_cfg.rpn}}),
     test_cfg=dict(rpn={{_base_.model.test_cfg.rpn}}),
 )
-val_evaluator = dict(metric="proposal_fast")
+val_evaluator = dict(metric="proposal")
 test_evaluator = val_evaluator
