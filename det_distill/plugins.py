@@ -4,7 +4,7 @@ from mmdet.registry import MODELS
 
 from det_distill import adapters, distiller, masks, schedules
 from det_distill.compat.checkpoints import allow_mmengine_types
-from det_distill.hooks import adapter_state, exact_resume, gradient_report, progress
+from det_distill.hooks import adapter_state, exact_resume, gradient_report, progress, teacher_check
 from det_distill.models import necks, res_stage, rfcn, vgg
 from det_distill.quantise import Quantiser
 from det_distill.terms import boxes, features, logits, proposals
@@ -25,6 +25,7 @@ __all__ = [
     "res_stage",
     "rfcn",
     "schedules",
+    "teacher_check",
     "vgg",
 ]
 

@@ -69,8 +69,8 @@ class Teacher:
 
     def __init__(self, config: str, checkpoint: str, check_classes: bool = True) -> None:
         self.checkpoint, self.check_classes = checkpoint, check_classes
-        cfg = load_config(config, "teacher.config")
-        self.detector: Any = build_detector(cfg.model)
+        self.config = load_config(config, "teacher.config")
+        self.detector: Any = build_detector(self.config.model)
         load_strictly(self.detector, checkpoint)
         self.detector.eval().requires_grad_(False)
         for module in self.detector.modules():

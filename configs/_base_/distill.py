@@ -1,8 +1,9 @@
-"""What every distillation run has beside its student: the classes, and checkpoints that resume exactly."""
+"""What every distillation run has beside its student: the classes, checkpoints that resume, a look at the teacher."""
 
 custom_imports = dict(imports=["det_distill.plugins"])
 custom_hooks = [
     dict(type="AdapterStateHook"),
     dict(type="ExactResumeHook"),
     dict(type="GradientReportHook", interval=0),  # off; what each term pulls: --cfg-options custom_hooks.2.interval=50
+    dict(type="TeacherCheckHook"),  # stops before the first step if the teacher's mAP on 8 images is next to nothing
 ]
