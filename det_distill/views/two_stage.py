@@ -105,6 +105,13 @@ class TwoStageView:
         first = "rpn" if self.bare and first == "bbox" else first
         return first if first in STAGES else "roi"
 
+    def stages(self, names: Iterable[str]) -> list[str]:
+        """The parts that run for some names: heads that one of them needs, and the trunk as far as it carries them."""
+        needed = {self.stage(name) for name in names}
+        heads = [stage for stage in STAGES[2:] if stage in needed]
+        neck = ["neck"] if self.detector.with_neck and (heads or "neck" in needed) else []
+        return (["backbone"] if needed else []) + neck + heads
+
     def _unknown(self, name: str, why: str = "") -> None:
         own = self.names()
         if self.bare and name.startswith("roi"):
@@ -152,16 +159,15 @@ class TwoStageView:
         for name in TRAINING:
             if name in names:
                 raise ValueError(f"'{name}' exists on the training student only, but the {self.side} is asked for it")
-        det, last = self.detector, max((STAGES.index(self.stage(name)) for name in names), default=-1)
-        needed = {self.stage(name) for name in names}
+        det, stages = self.detector, self.stages(names)
         with self.record(names) as sight:
-            if last >= 0:
+            if "backbone" in stages:
                 maps = det.backbone(inputs)
-            if last >= 1 and det.with_neck:
+            if "neck" in stages:
                 maps = det.neck(maps)
-            if "rpn" in needed:
+            if "rpn" in stages:
                 self.rpn(maps)
-            if "roi" in needed:
+            if "roi" in stages:
                 if rois is None:
                     raise ValueError(f"the {self.side}'s RoI head needs boxes, and the student recorded none")
                 det.roi_head._bbox_forward(maps, rois)

@@ -1,0 +1,165 @@
+"""The wiring of a distillation config before any training: what meets what, and what a step will cost."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from mmengine.structures import InstanceData
+from terminaltables import AsciiTable
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from det_distill.configs import load_config, override
+from det_distill.distiller import Distiller
+from det_distill.views.anatomy import MapSpec
+from det_distill.wiring import shared
+
+
+def overview(config: str, shape: Sequence[int] | None = None, cfg_options: dict[str, Any] | None = None) -> str:
+    """Build the Distiller of a config and describe it: taps, terms, costs.
+
+    Args:
+        config: Path of a distillation config.
+        shape: Height and width of the image whose costs are counted; by default as the training pipeline resizes.
+        cfg_options: Dotted keys to change in the config.
+
+    Raises:
+        FileNotFoundError: A config or checkpoint is not there.
+        ValueError: The config is no Distiller's or cannot be wired, as in training.
+    """
+    register_all_modules()
+    cfg = load_config(config, "config")
+    override(cfg, cfg_options)
+    if cfg.model.get("type") != "Distiller":
+        raise ValueError(f"{config}: model.type='{cfg.model.get('type')}'; a Distiller is expected")
+    model = MODELS.build(cfg.model)
+    height, width = shape or _input_size(cfg)
+    return "\n\n".join((_headline(model), _taps(model), _terms(model), _costs(model, (height, width))))
+
+
+def _headline(model: Distiller) -> str:
+    teacher = model.teacher
+    lines = [
+        f"student: {type(model.student).__name__}, fed at scale {model.shrink.scale:g}",
+        f"teacher: {type(teacher.detector).__name__} of {teacher.config.filename}",
+        f"         {teacher.checkpoint}, every weight loaded",
+        f"         runs {', '.join(_parts(model)) or 'never'}",
+    ]
+    return "\n".join(lines)
+
+
+def _parts(model: Distiller) -> list[str]:
+    """The stages of the teacher that terms of a weight above 0 make run."""
+    taps = {tap for term in model.terms.values() if term.weight for tap in shared(term.taps)}
+    return model.teacher.view.stages(taps)
+
+
+def _taps(model: Distiller) -> str:
+    """Channels and stride of each level, in the net's own pixels."""
+    taps = sorted({tap for term in model.terms.values() for tap in term.taps})
+    own, its = model.view.anatomy(taps).shows, model.teacher.view.anatomy(shared(taps)).shows
+    rows = [[tap, _shown(own.get(tap)), _shown(its.get(tap))] for tap in taps]
+    return _table("taps (channels @ stride)", ["tap", "student", "teacher"], rows)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "student's, in training"
+    if all(isinstance(spec, MapSpec) for spec in value):
+        return "  ".join(f"{spec.channels} @ {spec.stride}" for spec in value)
+    return f"{' x '.join(map(str, value))} a box"
+
+
+def _terms(model: Distiller) -> str:
+    rows = []
+    for name, term in model.terms.items():
+        pairs = getattr(term, "pairs", None) or []
+        met = "  ".join("-".join(f"{stride}" for stride in pair.strides) for pair in pairs) or "item by item"
+        adapters = f"{_parameters(term):,}" if _parameters(term) else "none"
+        rows.append([f"loss_{name}", type(term).__name__, ", ".join(term.taps), met, adapters, _weight(term)])
+    return _table("terms", ["log name", "type", "taps", "strides paired", "adapter weights", "weight"], rows)
+
+
+def _weight(term: Any) -> str:
+    return f"{term.weight:g}" + (f" by {type(term.schedule).__name__}" if term.schedule else "")
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(one.numel() for one in module.parameters())
+
+
+def _costs(model: Distiller, shape: tuple[int, int]) -> str:
+    """Multiply-adds of a training step of one image, counted, not estimated."""
+    student, teacher, step = _flops(model, shape)
+    parts = (
+        ("student, forward and backward", model.student, student),
+        ("teacher, forward", model.teacher.detector, teacher),
+        ("terms and their adapters", model.terms, step - student - teacher),
+    )
+    rows = [
+        [name, f"{_parameters(part) / 1e6:.2f} M", f"{flops / 2e9:.2f} G", f"{flops / step:.1%}"]
+        for name, part, flops in parts
+    ]
+    title = f"one step of one {shape[1]}x{shape[0]} image"
+    return _table(title, ["part", "parameters", "multiply-adds", "share of the step"], rows)
+
+
+def _flops(model: Distiller, shape: tuple[int, int]) -> tuple[int, int, int]:
+    """FLOPs of the student's own step, of the teacher in a distilled step, and of that whole step."""
+    model.train()
+    for term in model.terms.values():
+        term.schedule = None  # a term that starts later costs nothing yet
+    inputs, samples = _made_up(shape)
+    watch, teacher = model.teacher.watch, FlopCounterMode(display=False)
+
+    def counted(*args: Any) -> Any:
+        with teacher:
+            return watch(*args)
+
+    student = _step(model, lambda: model.student.loss(*model.shrink(inputs, samples)[1:]))
+    with patch.object(model.teacher, "watch", counted):
+        step = _step(model, lambda: model.loss(inputs, samples))
+    return student, teacher.get_total_flops(), step
+
+
+def _step(model: Distiller, loss: Callable[[], dict[str, Any]]) -> int:
+    torch.manual_seed(0)  # the same boxes are sampled with terms and without
+    with FlopCounterMode(display=False) as counter:
+        model.parse_losses(loss())[0].backward()
+    model.zero_grad()
+    return counter.get_total_flops()
+
+
+def _made_up(shape: tuple[int, int]) -> tuple[torch.Tensor, list[DetDataSample]]:
+    """A preprocessed image of noise with eight boxes: the costs of a step hardly depend on what is in the picture."""
+    generator = torch.Generator().manual_seed(0)
+    size = torch.tensor([shape[1], shape[0]])
+    corner = torch.rand(8, 2, generator=generator) * size / 2
+    boxes = torch.cat((corner, corner + size / 4), dim=1)
+    keys = dict.fromkeys(("img_shape", "ori_shape", "pad_shape", "batch_input_shape"), shape)
+    sample = DetDataSample(metainfo=dict(keys, img_id=0, scale_factor=(1.0, 1.0)))
+    sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.zeros(8, dtype=torch.long))
+    sample.ignored_instances = InstanceData(bboxes=boxes[:0], labels=torch.zeros(0, dtype=torch.long))
+    return torch.randn(1, 3, *shape, generator=generator), [sample]
+
+
+def _input_size(cfg: Config) -> tuple[int, int]:
+    """Height and width that the training pipeline resizes to, as far as it says."""
+    dataset = (cfg.get("train_dataloader") or {}).get("dataset") or {}
+    while "dataset" in dataset:
+        dataset = dataset["dataset"]
+    for step in dataset.get("pipeline") or []:
+        scale = step.get("scale") or (step.get("scales") or [None])[0]
+        if scale and "Resize" in str(step["type"]):
+            width, height = (step["max_size"], scale) if isinstance(scale, int) else scale
+            return height, width
+    raise ValueError("train_dataloader.dataset.pipeline says no size of images; name one: --shape HEIGHT WIDTH")
+
+
+def _table(title: str, head: list[str], rows: list[list[str]]) -> str:
+    return str(AsciiTable([head, *rows], title).table)
