@@ -25,7 +25,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def load_strictly(model: nn.Module, path: str) -> None:
+def load_strictly(model: nn.Module, path: str, config: str = "the teacher's config") -> None:
     """Load every weight of `model` from a checkpoint, or say exactly what does not fit.
 
     Raises:
@@ -54,7 +54,7 @@ def load_strictly(model: nn.Module, path: str) -> None:
     )
     report = "; ".join(faults)
     if report:
-        raise ValueError(f"checkpoint {path} does not fit the teacher's config; {report}")
+        raise ValueError(f"checkpoint {path} does not fit {config}; {report}")
     model.load_state_dict(found, strict=False)
 
 

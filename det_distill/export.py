@@ -1,0 +1,106 @@
+"""The student of a training run, on its own: weights without optimiser, teacher or terms, and its plain config."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmdet.registry import DATASETS, HOOKS, METRICS, MODELS, TASK_UTILS, TRANSFORMS
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+
+from det_distill.compat import checkpoints
+from det_distill.compat.config_text import read_config_text
+from det_distill.configs import build_detector, load_config, student_model
+from det_distill.teacher import load_strictly
+
+PACKAGE = "det_distill."
+REGISTRIES = (MODELS, TASK_UTILS, DATASETS, TRANSFORMS, METRICS, HOOKS)
+
+
+def export_student(checkpoint: str, out: str, config: str | None = None) -> tuple[Path, Path]:
+    """Write `out`, a checkpoint of the bare student, and its config beside it, `.py` for `.pth`.
+
+    The config stands in the checkpoint too, so `DetInferencer(weights=out)` needs nothing else. Parts of this package
+    that the student is made of (a R-FCN, say) stay in its `custom_imports`.
+
+    Args:
+        checkpoint: A training run's checkpoint, of a distilled student or of a plain detector.
+        out: The file to write; it appears whole or not at all.
+        config: The run's config, where the checkpoint does not hold it.
+
+    Returns:
+        Paths of the checkpoint and of the config.
+
+    Raises:
+        FileNotFoundError: No such checkpoint or config.
+        ValueError: `out` is no `.pth`, the checkpoint holds no config, or weights and config do not fit.
+    """
+    path = Path(out)
+    if path.suffix != ".pth":
+        raise ValueError(f"OUT={out!r}; a file name ending in .pth is expected")
+    register_all_modules()
+    loaded = checkpoints.load(checkpoint)
+    meta = loaded.get("meta") or {}
+    cfg = load_config(config, "config") if config else _config_of(meta, checkpoint)
+    cfg = _plain(cfg)
+    detector = build_detector(cfg.model)
+    load_strictly(detector, checkpoint, "the student's config")
+    kept = {key: meta[key] for key in ("dataset_meta", "epoch", "iter") if key in meta}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path, {"meta": dict(kept, cfg=cfg.pretty_text), "state_dict": detector.state_dict()})
+    cfg.dump(path.with_suffix(".py"))
+    return path, path.with_suffix(".py")
+
+
+def _config_of(meta: dict[str, Any], checkpoint: str) -> Config:
+    if not meta.get("cfg"):
+        raise ValueError(f"checkpoint {checkpoint} does not say its config (meta.cfg); name it: --config CONFIG")
+    try:
+        cfg = Config(read_config_text(meta["cfg"]))
+    except ValueError as error:
+        raise ValueError(f"checkpoint {checkpoint}, meta.cfg: {error}; name the config instead: --config") from error
+    if "model" not in cfg:
+        raise ValueError(f"checkpoint {checkpoint}: its config describes no model; name it: --config CONFIG")
+    return cfg
+
+
+def _plain(cfg: Config) -> Config:
+    """The same data and schedule around the student alone: no hook of this package, no import that is not needed."""
+    plain = Config(dict(cfg, model=student_model(cfg.model)))
+    plain.custom_hooks = [hook for hook in cfg.get("custom_hooks") or () if not _home(hook)]
+    plain.default_hooks = {key: hook for key, hook in (cfg.get("default_hooks") or {}).items() if not _home(hook)}
+    for key in ("work_dir", "load_from", "resume"):
+        plain.pop(key, None)
+    given = (plain.pop("custom_imports", None) or {}).get("imports") or []
+    others = [name for name in ([given] if isinstance(given, str) else given) if not name.startswith(PACKAGE)]
+    imports = [*others, *sorted(_homes(plain.to_dict()))]
+    if imports:
+        plain.custom_imports = dict(imports=imports)
+    return plain
+
+
+def _homes(value: Any) -> set[str]:
+    """The modules of this package that parts of a config live in."""
+    if isinstance(value, dict):
+        below = [_homes(part) for part in value.values()]
+        return set().union(*below, {_home(value)} - {""})
+    return set().union(*map(_homes, value)) if isinstance(value, list | tuple) else set()
+
+
+def _home(part: dict[str, Any]) -> str:
+    """The module of this package in which the class that `type` names lives, or nothing."""
+    name = part.get("type")
+    found = (registry.get(name) for registry in REGISTRIES) if isinstance(name, str) and "." not in name else (name,)
+    module = next((cls.__module__ for cls in found if isinstance(cls, type)), "")
+    return module if module.startswith(PACKAGE) else ""
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Save under another name, and rename once it lies on the disk."""
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

@@ -1,0 +1,66 @@
+"""A dumped config read as data equals the dumped config; whatever runs is refused."""
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mmengine.config import Config
+
+from det_distill.compat.config_text import read_config_text
+
+ROOT = Path(__file__).parents[2]
+NAMES = st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True).filter(lambda name: name not in ("if", "in", "is", "or"))
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=12)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.sampled_from(["type", "a b", "x", "2"]), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["model", "scale", "train_cfg", "x"]), VALUES, max_size=3))
+def test_what_mmengine_dumps_is_read_as_it_was(content):
+    cfg = Config(dict(content))
+    assert read_config_text(cfg.pretty_text) == cfg.to_dict()
+
+
+@pytest.mark.parametrize(
+    "path", ["fgfi/bccd_r18_r18-half.py", "chen/voc0712_rfcn_r101_r50.py", "li/coco_r50_r50-half.py"]
+)
+def test_our_configs_are_read_as_they_were(path):
+    cfg = Config.fromfile(ROOT / "configs" / path)
+    assert read_config_text(cfg.pretty_text) == cfg.to_dict()
+
+
+def test_infinity_and_nan_are_numbers():
+    found = read_config_text("a = dict(x=inf, y=-inf)\nb = [nan]")
+    assert found["a"] == dict(x=math.inf, y=-math.inf)
+    assert math.isnan(found["b"][0])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import os", "line 1 of the config is no plain assignment: import os"),
+        ("a = 1\nb = __import__('os').system('true')", r"line 2 of the config is no plain value: __import__\('os'\)"),
+        ("a = dict(type=open('x'))", "line 1 of the config is no plain value: open"),
+        ("a = dict([('b', 1)])", r"no plain value: dict\(\["),
+        ("a = dict(**{'b': 1})", "no plain value"),
+        ("a = {**x}", "no plain value"),
+        ("a = lambda: 1", "no plain value"),
+        ("a = [x for x in (1, 2)]", "no plain value"),
+        ("a, b = 1, 2", "no plain assignment"),
+        ("a = b = 1", "no plain assignment"),
+        ("a.b = 1", "no plain assignment"),
+        ("a =", "line 1 of the config is no Python: invalid syntax"),
+    ],
+)
+def test_whatever_could_run_is_refused_with_its_line(text, said):
+    with pytest.raises(ValueError, match=said):
+        read_config_text(text)

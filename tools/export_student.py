@@ -1,0 +1,27 @@
+"""Take the student out of a training checkpoint: weights alone, its plain config beside them.
+
+Example:
+    python tools/export_student.py work_dirs/bccd_r18_r18-half/epoch_6.pth student.pth
+"""
+
+import argparse
+
+import det_distill.plugins  # noqa: F401 - registers what configs name
+from det_distill.export import export_student
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", help="a checkpoint of a training run")
+    parser.add_argument("out", help="the .pth to write; its config gets the same name with .py")
+    parser.add_argument("--config", help="the run's config, where the checkpoint does not hold it")
+    args = parser.parse_args()
+    try:
+        weights, config = export_student(args.checkpoint, args.out, args.config)
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f"export_student: {error}") from error
+    print(f"{weights} ({weights.stat().st_size / 1e6:.1f} MB), {config}")
+
+
+if __name__ == "__main__":
+    main()
