@@ -5,6 +5,7 @@ from mmdet.registry import MODELS
 from det_distill import adapters, distiller, masks, schedules
 from det_distill.compat.checkpoints import allow_mmengine_types
 from det_distill.hooks import adapter_state, exact_resume, gradient_report, progress, teacher_check
+from det_distill.metrics import fast_coco, miss_rate
 from det_distill.models import necks, res_stage, rfcn, vgg
 from det_distill.quantise import Quantiser
 from det_distill.terms import boxes, features, logits, proposals
@@ -15,10 +16,12 @@ __all__ = [
     "boxes",
     "distiller",
     "exact_resume",
+    "fast_coco",
     "features",
     "gradient_report",
     "logits",
     "masks",
+    "miss_rate",
     "necks",
     "progress",
     "proposals",
