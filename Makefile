@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint slow clean
+.PHONY: demo test test-browser lint slow clean
 .DEFAULT_GOAL := test
 
 .venv/ready: pyproject.toml requirements.lock
@@ -16,6 +16,9 @@ demo: .venv/ready  ## digits: teacher, student alone, distilled student, one tab
 test: .venv/ready  ## lint, types, import rules and every test
 	$(MAKE) lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+
+test-browser: .venv/ready  ## the page of masks in a headless Chromium, which the system must have
+	$(BIN)/pytest -m browser tests/browser
 
 lint: .venv/ready
 	$(BIN)/ruff format --check .

@@ -1,26 +1,28 @@
-"""Which cells of the feature maps would be imitated: the masks side by side, a grid of pictures per image.
+"""Which cells of the feature maps would be imitated: a grid of pictures per image, and one page to look closer.
 
-Why no network is built: a mask needs boxes, sizes and base anchors, and all three follow from the config.
+Why no student is built: a mask needs boxes, sizes and base anchors, and all three follow from the config. A teacher runs
+for the page alone, which shows where it looks.
 """
 
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import mmcv
 import numpy as np
-from mmdet.registry import TASK_UTILS
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.config import ConfigDict
 from mmengine.utils import track_iter_progress
 
 from det_distill import draw
+from det_distill.attention import maps_of, teacher_for
 from det_distill.configs import load_config, override, student_model
-from det_distill.masks import AnchorIoUMask, FullMask, GtBoxMask, Mask
+from det_distill.contenders import Contender, fixed, near, own_contenders, prior_generator
+from det_distill.report import Slide, report
 from det_distill.scene import Level, Scene, levels_of, prior_strides
 from det_distill.stills import picture, still_dataset
 
@@ -56,8 +58,9 @@ def compare_masks(
     out: str | Path | None = None,
     split: str = "train",
     cfg_options: dict[str, Any] | None = None,
+    checkpoint: str | None = None,
 ) -> list[Page]:
-    """Draw the masks of the first `images` images: a row per mask, a column per feature level.
+    """Draw the masks of the first `images` images: a row per mask, a column per feature level; and `index.html`.
 
     The rows are the config's own masks (of its FeatureImitation terms, if it is a Distiller's), then AnchorIoUMask
     at each psi, GtBoxMask and FullMask. Images are resized as in the split's pipeline, or the test pipeline where
@@ -70,9 +73,11 @@ def compare_masks(
         out: folder, made if missing; default work_dirs/<config name>/masks.
         split: "train", "val" or "test".
         cfg_options: dotted keys to change in the config.
+        checkpoint: of the detector, or for a Distiller of its teacher in place of the config's: the page then shows
+            where it looks.
 
     Raises:
-        FileNotFoundError: If there is no such config.
+        FileNotFoundError: If there is no such config or checkpoint.
         ValueError: If a setting is out of range, the config lacks a model, anchors or a data set, the data set is
             empty or `out` cannot be written.
     """
@@ -89,74 +94,77 @@ def compare_masks(
     if not model:
         raise ValueError(f"model: none in {config}; want a detector or a Distiller")
     student = ConfigDict(student_model(model))
-    priors = _prior_generator(student)
-    own, others = _own_masks(model, prior_strides(priors)), _standard_masks(psi)
+    priors = prior_generator(student)
+    own = own_contenders(model, prior_strides(priors))
+    teacher, reason = teacher_for(config, model, checkpoint)
     dataset = still_dataset(cfg, split)
     folder = _folder(Path(out) if out is not None else Path("work_dirs") / Path(config).stem / "masks")
 
     divisor = (student.get("data_preprocessor") or {}).get("pad_size_divisor", 1)
     classes = dataset.metainfo.get("classes", ())
-    pages = []
+    pages, slides = [], []
     for index in track_iter_progress(range(min(images, len(dataset))), file=sys.stdout):
-        image, sample = picture(dataset[index])
-        name = Path(sample.metainfo.get("img_path") or "image").stem
-        path = folder / f"{index:04d}_{name}.png"
-        page, drawing = _page(path, image, sample, [*own, *others], len(own), priors, divisor, classes)
+        slide = _slide(index, *picture(dataset[index]), priors, divisor, classes)
+        path = folder / f"{slide.name}.png"
+        page, drawing = _sheet(path, slide, [*own, *near(psi), *fixed()])
         mmcv.imwrite(drawing[..., ::-1], str(path))
         pages.append(page)
+        height, width = slide.scene.shapes[0]
+        shown = maps_of(teacher, slide.image[:height, :width], slide.levels) if teacher else {}
+        slides.append(replace(slide, maps=shown))
     print(f"{len(pages)} picture(s) in {folder}")
+    html = folder / "index.html"
+    remark = "" if teacher else f"Left out, what a trained teacher shows: {reason}."
+    html.write_text(report(Path(config).stem, slides, [*fixed(), *own], remark), encoding="utf-8")
+    print(f"look closer: {html}")
     return pages
 
 
-def _page(
-    path: Path,
-    image: draw.Picture,
-    sample: DetDataSample,
-    masks: list[tuple[str, Mask, Sequence[int] | None]],
-    owned: int,
-    priors: Any,
-    divisor: int,
-    classes: Sequence[str],
-) -> tuple[Page, draw.Picture]:
+def _slide(
+    index: int, image: draw.Picture, sample: DetDataSample, priors: Any, divisor: int, classes: Sequence[str]
+) -> Slide:
+    """An image padded as the student pads it, with its boxes, their colours and the levels of the student."""
     height, width = (-(-side // divisor) * divisor for side in image.shape[:2])
-    strides = prior_strides(priors)
-    levels = levels_of(priors, [(-(-height // s), -(-width // s)) for s in strides], strides)
-    scene = Scene.from_samples([sample])
-
-    zoom = draw.zoom_for(width)
     padding = ((0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0))
-    canvas = draw.resize(np.pad(image, padding), zoom)
-    truth = sample.gt_instances
-    names = [classes[i] if i < len(classes) else f"class {i}" for i in truth.labels.tolist()]
-    colours = [CLASS_COLOURS[i % len(CLASS_COLOURS)] for i in truth.labels.tolist()]
-    legend = list(dict(zip(names, colours, strict=True)).items())
-    if len(scene.ignored[0]):
+    strides = prior_strides(priors)
+    labels = sample.gt_instances.labels.tolist()
+    return Slide(
+        name=f"{index:04d}_{Path(sample.metainfo.get('img_path') or 'image').stem}",
+        image=np.pad(image, padding),
+        scene=Scene.from_samples([sample]),
+        levels=levels_of(priors, [(-(-height // s), -(-width // s)) for s in strides], strides),
+        names=[classes[i] if i < len(classes) else f"class {i}" for i in labels],
+        colours=[CLASS_COLOURS[i % len(CLASS_COLOURS)] for i in labels],
+    )
+
+
+def _sheet(path: Path, slide: Slide, contenders: Sequence[Contender]) -> tuple[Page, draw.Picture]:
+    """The grid of one image."""
+    zoom = draw.zoom_for(slide.image.shape[1])
+    canvas = draw.resize(slide.image, zoom)
+    boxes, ignored = (found[0].numpy() for found in (slide.scene.boxes, slide.scene.ignored))
+    legend = list(dict(zip(slide.names, slide.colours, strict=True)).items())
+    if len(ignored):
         legend.append(("ignored", IGNORED))
 
     rows: list[Row] = []
     cells: list[list[draw.Picture]] = []
-    for number, (title, mask, wanted) in enumerate(masks):
-        compared = [wanted is None or s in wanted for s in strides]
-        # The mask sees the compared levels only, as in training: a box's level depends on how many there are.
-        found = iter(mask(scene, [level for level, is_so in zip(levels, compared, strict=True) if is_so]))
-        on = [
-            next(found)[0].numpy() if is_so else np.zeros(level.size, dtype=bool)
-            for level, is_so in zip(levels, compared, strict=True)
-        ]
-        colour = OWN if number < owned else OTHER
-        counts = [(int(m.sum()), m.size) for m in on]
-        captions = [
-            f"stride {s}: {some} of {every} cells" if is_so else f"stride {s}: not compared"
-            for s, (some, every), is_so in zip(strides, counts, compared, strict=True)
-        ]
-        rows.append(Row(title, counts, captions))
-        cells.append([])
-        for m, level in zip(on, levels, strict=True):
-            tinted = draw.overlay(canvas, m, (level.stride[0] * zoom, level.stride[1] * zoom), colour)
-            tinted = draw.boxes(tinted, scene.ignored[0].numpy() * zoom, IGNORED, width=1)
-            cells[-1].append(draw.boxes(tinted, scene.boxes[0].numpy() * zoom, colours, width=1))
-    columns = [_column(level) for level in levels]
-    heading = f"{path.stem}: {image.shape[1]} x {image.shape[0]} pixels, {len(names)} boxes"
+    for contender in contenders:
+        colour = OWN if contender.own else OTHER
+        row, pictures = Row(contender.title, [], []), []
+        for found, level in zip(contender.on(slide.scene, slide.levels), slide.levels, strict=True):
+            on = np.zeros(level.size, dtype=bool) if found is None else found
+            said = "not compared" if found is None else f"{on.sum()} of {on.size} cells"
+            row.counts.append((int(on.sum()), on.size))
+            row.captions.append(f"stride {level.stride[0]}: {said}")
+            tinted = draw.overlay(canvas, on, (level.stride[0] * zoom, level.stride[1] * zoom), colour)
+            tinted = draw.boxes(tinted, ignored * zoom, IGNORED, width=1)
+            pictures.append(draw.boxes(tinted, boxes * zoom, slide.colours, width=1))
+        rows.append(row)
+        cells.append(pictures)
+    columns = [_column(level) for level in slide.levels]
+    height, width = slide.scene.shapes[0]
+    heading = f"{slide.name}: {width} x {height} pixels, {len(boxes)} boxes"
     drawing = draw.grid(cells, columns, [r.title for r in rows], [r.captions for r in rows], heading, legend)
     return Page(path, columns, rows), drawing
 
@@ -174,35 +182,3 @@ def _folder(out: Path) -> Path:
     except OSError as error:
         raise ValueError(f"out: cannot write to {out}: {error.strerror}") from error
     return out
-
-
-def _prior_generator(student: ConfigDict) -> Any:
-    for head in ("rpn_head", "bbox_head"):
-        if "anchor_generator" in student.get(head, {}):
-            return TASK_UTILS.build(student[head].anchor_generator)
-    raise ValueError(
-        f"model: want rpn_head.anchor_generator or bbox_head.anchor_generator, found none in {student.get('type')}"
-    )
-
-
-def _own_masks(model: ConfigDict, known: Sequence[int]) -> list[tuple[str, Mask, Sequence[int] | None]]:
-    """Title, mask and compared strides of each FeatureImitation term."""
-    if model.type != "Distiller":
-        return []
-    own: list[tuple[str, Mask, Sequence[int] | None]] = []
-    for name, term in (model.get("terms") or {}).items():
-        if term and term.get("type") == "FeatureImitation" and term.get("mask"):
-            strides = term.get("strides")
-            if strides is not None and not set(strides) & set(known):
-                raise ValueError(f"model.terms.{name}.strides: want some of {list(known)}, got {list(strides)}")
-            own.append((f"this config's term {name!r}: {_spell(term.mask)}", TASK_UTILS.build(term.mask), strides))
-    return own
-
-
-def _spell(mask: ConfigDict) -> str:
-    return ", ".join([str(mask.type), *(f"{key} {value}" for key, value in mask.items() if key != "type")])
-
-
-def _standard_masks(psi: Sequence[float]) -> list[tuple[str, Mask, None]]:
-    near = [(f"AnchorIoUMask, psi {p:g}", AnchorIoUMask(psi=p), None) for p in psi]
-    return [*near, ("GtBoxMask", GtBoxMask(), None), ("FullMask", FullMask(), None)]

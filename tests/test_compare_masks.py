@@ -10,6 +10,9 @@ from pathlib import Path
 import mmcv
 import numpy as np
 import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
 
 from det_distill.compare import compare_masks
 
@@ -212,6 +215,25 @@ def test_a_distillers_own_mask_comes_first(folder, tmp_path, student):
     assert [row.title for row in others] == ["AnchorIoUMask, psi 0.5", "GtBoxMask", "FullMask"]
 
 
+def test_the_page_says_why_the_teachers_maps_are_left_out(folder, tmp_path):
+    config = tmp_path / "own.py"
+    config.write_text(DISTILLER.format(base=str(folder / "student.py"), student="{{_base_.model}}"))
+    compare_masks(str(config), images=1, psi=(), out=tmp_path)
+    page = (tmp_path / "index.html").read_text()
+    assert "what a trained teacher shows: there is no teacher.checkpoint never_read.pth." in page
+    assert "teacher: attention" not in page
+
+
+def test_the_page_shows_the_detector_of_a_checkpoint(folder, tmp_path):
+    torch.manual_seed(0)
+    cfg = Config.fromfile(folder / "student.py")
+    torch.save({"state_dict": MODELS.build(cfg.model).state_dict()}, tmp_path / "student.pth")
+    compare_masks(str(folder / "student.py"), 1, (), tmp_path, checkpoint=str(tmp_path / "student.pth"))
+    page = (tmp_path / "index.html").read_text()
+    assert "teacher: attention" in page
+    assert "Left out" not in page
+
+
 def test_a_student_of_lower_resolution_is_shown_at_its_own_test_size(folder, tmp_path):
     config = tmp_path / "own.py"
     config.write_text(
@@ -282,7 +304,8 @@ def test_the_tool_passes_everything_on_and_says_where_the_pictures_lie(folder, t
     said = capsys.readouterr().out
     assert f"2 picture(s) in {tmp_path}" in said
     assert "2/2" in said  # the progress bar
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["0000_im1.png", "0001_im2.png"]
+    assert f"look closer: {tmp_path}/index.html" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0000_im1.png", "0001_im2.png", "index.html"]
 
 
 def test_the_tool_ends_with_the_message_alone(folder, monkeypatch):
