@@ -1,7 +1,7 @@
 """Which cells of the feature maps would be imitated: a grid of pictures per image, and one page to look closer.
 
-Why no student is built: a mask needs boxes, sizes and base anchors, and all three follow from the config. A teacher runs
-for the page alone, which shows where it looks.
+Why no student is built: a mask needs boxes, sizes and base anchors, and all three follow from the config. A teacher
+runs for the page alone, which shows where it looks.
 """
 
 import sys
