@@ -4,8 +4,10 @@ from mmdet.registry import MODELS
 
 from det_distill import adapters, distiller, masks, schedules
 from det_distill.compat.checkpoints import allow_mmengine_types
+from det_distill.datasets import kitti, voc_folder
 from det_distill.hooks import adapter_state, exact_resume, gradient_report, progress, teacher_check
 from det_distill.metrics import fast_coco, miss_rate
+from det_distill.metrics import kitti as kitti_metric
 from det_distill.models import necks, res_stage, rfcn, vgg
 from det_distill.quantise import Quantiser
 from det_distill.terms import boxes, features, logits, proposals
@@ -19,6 +21,8 @@ __all__ = [
     "fast_coco",
     "features",
     "gradient_report",
+    "kitti",
+    "kitti_metric",
     "logits",
     "masks",
     "miss_rate",
@@ -30,6 +34,7 @@ __all__ = [
     "schedules",
     "teacher_check",
     "vgg",
+    "voc_folder",
 ]
 
 allow_mmengine_types()

@@ -270,7 +270,7 @@ def test_student_teacher_and_data_know_the_same_classes(name):
     family, config = family_of(name), pair(name)
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
         data = leaf_datasets(loader)[0]
-        found = data.get("metainfo", {}).get("classes", getattr(datasets, data.type).METAINFO["classes"])
+        found = (data.get("metainfo") or getattr(datasets, data.type).METAINFO)["classes"]
         assert tuple(found) == tuple(CLASSES[family])
     for side in ("student", "teacher"):
         head = build(name, side).roi_head.bbox_head

@@ -15,10 +15,10 @@ from mmdet.registry import DATASETS
 from mmengine.fileio import get, isdir, join_path, list_dir_or_file, list_from_file
 
 from det_distill.compat.checkpoints import nearest_file
-from det_distill.configs import only_keys, suggestion
+from det_distill.configs import only_keys
+from det_distill.datasets.cut import Cut
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-SPLITS = ("train", "val")
 
 
 @DATASETS.register_module()
@@ -51,11 +51,7 @@ class VOCFolderDataset(XMLDataset):
         **kwargs: Any,
     ) -> None:
         only_keys(data_prefix or (), ("img",), "data_prefix")
-        if split is not None and split not in SPLITS:
-            raise ValueError(f"split={split!r} is unknown{suggestion(str(split), SPLITS)}; known: {', '.join(SPLITS)}")
-        if val_every < 2:
-            raise ValueError(f"val_every is {val_every}, expected at least 2")
-        self.split, self.val_every = split, val_every
+        self.cut = Cut(split, val_every)
         folder = {"img": "", **(data_prefix or {})}
         super().__init__(img_subdir="", ann_subdir="", data_prefix=folder, ann_file=ann_file, **kwargs)
 
@@ -78,7 +74,7 @@ class VOCFolderDataset(XMLDataset):
         stems = Counter(PurePath(name).stem for name in images)
         unique = {PurePath(name).stem: name for name in images if stems[PurePath(name).stem] == 1}
         items, orphans = [], []
-        for stem in self._cut(self._stems(xmls)):
+        for stem in self.cut.of(self._stems(xmls), f"XML in {self.sub_data_root}"):
             path = join_path(self.sub_data_root, xmls[stem])
             root = self._parse(path)
             image = unique.get(stem, root.findtext("filename", "").strip())
@@ -125,13 +121,6 @@ class VOCFolderDataset(XMLDataset):
         if absent:
             raise ValueError(f"ann_file={self.ann_file!r} names what {self.sub_data_root} lacks: {_first(absent)}")
         return listed
-
-    def _cut(self, stems: list[str]) -> list[str]:
-        if self.split is None:
-            return stems
-        if len(stems) < self.val_every:
-            raise ValueError(f"val_every={self.val_every} leaves no val among {len(stems)} XML in {self.sub_data_root}")
-        return [stem for i, stem in enumerate(stems, 1) if (i % self.val_every == 0) == (self.split == "val")]
 
     def _parse(self, path: str) -> ET.Element:
         """The root element, once a parser that expands nothing has seen the whole file and no DOCTYPE in it."""
