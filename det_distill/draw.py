@@ -79,6 +79,28 @@ def overlay(
     return np.asarray(out.round(), dtype=np.uint8)
 
 
+def heat(image: Picture, values: NDArray[np.floating], stride: tuple[float, float], colour: Colour) -> Picture:
+    """Tint each cell by its value, over a grey and darkened image: none at 0, wholly at 1 and above.
+
+    Args:
+        image: (H, W, 3) uint8.
+        values: (h, w), at least 0; cells lie as in `overlay`.
+        stride: (x, y), pixels of `image` per cell; may be fractional.
+        colour: of a value of 1.
+
+    Raises:
+        ValueError: On another shape, values below 0 or that are no numbers, or cells that do not just cover the image.
+    """
+    _check_image(image)
+    if values.ndim != 2 or not values.size or not (values >= 0).all():
+        raise ValueError(f"values: want (h, w) of at least 0, got {values.shape} from {values.min(initial=0):g}")
+    cell_y = _cell_of_pixel(image.shape[0], values.shape[0], stride[1], "rows")
+    cell_x = _cell_of_pixel(image.shape[1], values.shape[1], stride[0], "columns")
+    share = np.minimum(values[np.ix_(cell_y, cell_x)], 1)[..., None]  # (H, W, 1)
+    grey = 0.5 * image.astype(np.float64).mean(axis=2, keepdims=True)
+    return np.asarray(((1 - share) * grey + share * np.array(_checked_colour(colour))).round(), dtype=np.uint8)
+
+
 def boxes(
     image: Picture,
     xyxy: NDArray[np.floating],

@@ -15,7 +15,6 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from det_distill.configs import load_config, override
-from det_distill.distiller import Distiller
 from det_distill.views.anatomy import MapSpec
 from det_distill.wiring import shared
 
@@ -42,7 +41,7 @@ def overview(config: str, shape: Sequence[int] | None = None, cfg_options: dict[
     return "\n\n".join((_headline(model), _taps(model), _terms(model), _costs(model, (height, width))))
 
 
-def _headline(model: Distiller) -> str:
+def _headline(model: Any) -> str:
     teacher = model.teacher
     lines = [
         f"student: {type(model.student).__name__}, fed at scale {model.shrink.scale:g}",
@@ -53,13 +52,13 @@ def _headline(model: Distiller) -> str:
     return "\n".join(lines)
 
 
-def _parts(model: Distiller) -> list[str]:
+def _parts(model: Any) -> list[str]:
     """The stages of the teacher that terms of a weight above 0 make run."""
     taps = {tap for term in model.terms.values() if term.weight for tap in shared(term.taps)}
     return model.teacher.view.stages(taps)
 
 
-def _taps(model: Distiller) -> str:
+def _taps(model: Any) -> str:
     """Channels and stride of each level, in the net's own pixels."""
     taps = sorted({tap for term in model.terms.values() for tap in term.taps})
     own, its = model.view.anatomy(taps).shows, model.teacher.view.anatomy(shared(taps)).shows
@@ -75,7 +74,7 @@ def _shown(value: Any) -> str:
     return f"{' x '.join(map(str, value))} a box"
 
 
-def _terms(model: Distiller) -> str:
+def _terms(model: Any) -> str:
     rows = []
     for name, term in model.terms.items():
         pairs = getattr(term, "pairs", None) or []
@@ -93,7 +92,7 @@ def _parameters(module: nn.Module) -> int:
     return sum(one.numel() for one in module.parameters())
 
 
-def _costs(model: Distiller, shape: tuple[int, int]) -> str:
+def _costs(model: Any, shape: tuple[int, int]) -> str:
     """Multiply-adds of a training step of one image, counted, not estimated."""
     student, teacher, step = _flops(model, shape)
     parts = (
@@ -109,7 +108,7 @@ def _costs(model: Distiller, shape: tuple[int, int]) -> str:
     return _table(title, ["part", "parameters", "multiply-adds", "share of the step"], rows)
 
 
-def _flops(model: Distiller, shape: tuple[int, int]) -> tuple[int, int, int]:
+def _flops(model: Any, shape: tuple[int, int]) -> tuple[int, int, int]:
     """FLOPs of the student's own step, of the teacher in a distilled step, and of that whole step."""
     model.train()
     for term in model.terms.values():
@@ -127,7 +126,7 @@ def _flops(model: Distiller, shape: tuple[int, int]) -> tuple[int, int, int]:
     return student, teacher.get_total_flops(), step
 
 
-def _step(model: Distiller, loss: Callable[[], dict[str, Any]]) -> int:
+def _step(model: Any, loss: Callable[[], dict[str, Any]]) -> int:
     torch.manual_seed(0)  # the same boxes are sampled with terms and without
     with FlopCounterMode(display=False) as counter:
         model.parse_losses(loss())[0].backward()

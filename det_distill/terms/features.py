@@ -75,20 +75,29 @@ class FeatureImitation(Term):
         for pair in self.pairs:
             self.adapters.append(fitting(self._adapter, *pair.channels, f"'{self.tap}' at stride {pair.strides[0]}"))
 
-    def forward(self, student: Mapping[str, Any], teacher: Mapping[str, Any], batch: Batch) -> Tensor:
+    def compared(self, student: Mapping[str, Any], teacher: Mapping[str, Any]) -> list[tuple[Tensor, Tensor]]:
+        """Per level the student's adapted map and the teacher's, (B, C, H, W) of one shape."""
         own, its = (_maps(side[self.tap]) for side in (student, teacher))
-        maps = [adapt(own[pair.places[0]]) for adapt, pair in zip(self.adapters, self.pairs, strict=True)]
-        goals = [its[pair.places[1]] for pair in self.pairs]
-        sizes = [(int(m.shape[2]), int(m.shape[3])) for m in maps]
+        found = []
+        for adapt, pair in zip(self.adapters, self.pairs, strict=True):
+            one, goal = adapt(own[pair.places[0]]), its[pair.places[1]]
+            if self.resize:
+                one = F.interpolate(one, goal.shape[2:], mode="bilinear")
+            found.append((self.quantiser(one), self.quantiser(goal)))
+        return found
+
+    def forward(self, student: Mapping[str, Any], teacher: Mapping[str, Any], batch: Batch) -> Tensor:
+        own, compared = _maps(student[self.tap]), self.compared(student, teacher)
+        shapes = [own[pair.places[0]].shape for pair in self.pairs]
+        sizes = [(int(shape[2]), int(shape[3])) for shape in shapes]
         levels = levels_of(batch.priors if self.mask.needs_anchors else None, sizes, self.grid)
         masks = self.mask(batch.scene, levels)
         if self.resize:
-            maps = [F.interpolate(m, goal.shape[2:], mode="bilinear") for m, goal in zip(maps, goals, strict=True)]
             masks = [
-                F.interpolate(on[:, None].float(), m.shape[2:])[:, 0] > 0 for on, m in zip(masks, maps, strict=True)
+                F.interpolate(on[:, None].float(), goal.shape[2:])[:, 0] > 0
+                for on, (_, goal) in zip(masks, compared, strict=True)
             ]
-        q = self.quantiser
-        values = [self.distance(q(m), q(goal), on) for m, goal, on in zip(maps, goals, masks, strict=True)]
+        values = [self.distance(one, goal, on) for (one, goal), on in zip(compared, masks, strict=True)]
         return sum(values[1:], values[0]) / len(values)
 
 
