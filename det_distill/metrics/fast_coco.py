@@ -11,7 +11,7 @@ from mmdet.registry import METRICS
 
 @METRICS.register_module()
 class FasterCocoMetric(CocoMetric):
-    """CocoMetric, whose COCOeval is faster-coco-eval's while it computes: minutes become seconds on COCO val.
+    """CocoMetric, whose COCOeval is faster-coco-eval's while it computes.
 
     Why a patch: CocoMetric takes COCOeval from its own module. It sees the other one during this call only, and nobody
     else does. faster-coco-eval wants whole numbers as image ids, VOC's are names: without `ann_file` images are counted
