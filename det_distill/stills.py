@@ -7,14 +7,13 @@ import numpy as np
 from mmdet.registry import DATASETS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config, ConfigDict
-
-from det_distill.draw import Picture
+from numpy.typing import NDArray
 
 RESIZES = ("Resize", "FixScaleResize", "FixShapeResize", "ResizeShortestEdge")
 STILL = (*RESIZES, "Pad", "FilterAnnotations")  # no dice in these
 
 
-def picture(packed: dict[str, Any]) -> tuple[Picture, DetDataSample]:
+def picture(packed: dict[str, Any]) -> tuple[NDArray[np.uint8], DetDataSample]:
     """What the student would see, RGB, and its truth in the same pixels."""
     image, sample = packed["inputs"].numpy().transpose(1, 2, 0), packed["data_samples"]
     image = np.ascontiguousarray(np.broadcast_to(image[..., ::-1], (*image.shape[:2], 3)).clip(0, 255), dtype=np.uint8)

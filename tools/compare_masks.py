@@ -8,7 +8,7 @@ import argparse
 
 from mmengine.config import DictAction
 
-from det_distill.compare import compare_masks
+from det_distill.pictures.compare import compare_masks
 
 
 def main() -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from mmdet.structures import DetDataSample
 
-from det_distill import draw
 from det_distill.distiller import Distiller
+from det_distill.pictures import draw
 from det_distill.terms.features import FeatureImitation
 
 COLOURS = {"student, adapted": (240, 110, 20), "teacher": (0, 170, 120), "difference": (215, 60, 160)}

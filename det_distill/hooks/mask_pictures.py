@@ -8,13 +8,14 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from det_distill.configs import at_least
-from det_distill.contenders import Contender
 from det_distill.distiller import Distiller
-from det_distill.draw import Picture, resize
 from det_distill.hooks.feature_picture import feature_picture
 from det_distill.hooks.unwrap import unwrapped
+from det_distill.modes import evaluating
+from det_distill.pictures.contenders import Contender
+from det_distill.pictures.draw import Picture, resize
+from det_distill.pictures.sheets import sheet, slide_of
 from det_distill.randomness import untouched
-from det_distill.sheets import sheet, slide_of
 from det_distill.stills import picture, still_dataset
 from det_distill.terms.features import FeatureImitation
 
@@ -66,19 +67,13 @@ class MaskVisualizationHook(Hook):
             for name, term in terms.items()
         ]
         priors, divisor = model.view.rpn.prior_generator, getattr(model.data_preprocessor, "pad_size_divisor", 1)
-        flags = {module: module.training for module in model.modules()}
-        model.eval()
-        try:
-            with untouched():
-                for index, (image, sample) in enumerate(self._stills):
-                    slide = slide_of(index, *_as_fed(model, image, sample), priors, divisor, self._classes)
-                    runner.visualizer.add_image(f"masks_{slide.name}", sheet(slide, masks)[2], runner.iter)
-                    for name in terms:
-                        shown = feature_picture(model, name, image, sample)
-                        runner.visualizer.add_image(f"features_{name}_{slide.name}", shown, runner.iter)
-        finally:
-            for module, training in flags.items():
-                module.training = training
+        with evaluating(model), untouched():
+            for index, (image, sample) in enumerate(self._stills):
+                slide = slide_of(index, *_as_fed(model, image, sample), priors, divisor, self._classes)
+                runner.visualizer.add_image(f"masks_{slide.name}", sheet(slide, masks)[2], runner.iter)
+                for name in terms:
+                    shown = feature_picture(model, name, image, sample)
+                    runner.visualizer.add_image(f"features_{name}_{slide.name}", shown, runner.iter)
 
 
 def _as_fed(model: Distiller, image: Picture, sample: Any) -> tuple[Picture, Any]:

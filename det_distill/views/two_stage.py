@@ -15,6 +15,7 @@ import torch
 from mmdet.models.detectors import RPN, TwoStageDetector
 from torch import Tensor, nn
 
+from det_distill.modes import evaluating
 from det_distill.views.anatomy import Anatomy, MapSpec
 from det_distill.views.sight import Sight
 from det_distill.views.taps import Pick, Recorder, cloned, output, submodule
@@ -185,16 +186,10 @@ class TwoStageView:
         for name in names:
             self.stage(name)
         names = [name for name in names if name not in TRAINING]
-        flags = {module: module.training for module in self.detector.modules()}
         device = next(self.detector.parameters()).device
         rois = torch.tensor([[0.0, 32, 32, 160, 160]], device=device)
-        self.detector.eval()
-        try:
-            with torch.no_grad():
-                sight = self.run(torch.zeros(1, 3, DRY_RUN, DRY_RUN, device=device), names, rois)
-        finally:
-            for module, training in flags.items():
-                module.training = training
+        with evaluating(self.detector), torch.no_grad():
+            sight = self.run(torch.zeros(1, 3, DRY_RUN, DRY_RUN, device=device), names, rois)
         return {name: self._spec(name, sight[name]) for name in names}
 
     def _spec(self, name: str, value: Any) -> tuple[MapSpec, ...] | tuple[int, ...]:

@@ -12,9 +12,9 @@ import torch
 from browser.driver import Browser
 from mmdet.models.task_modules.prior_generators import AnchorGenerator
 
-from det_distill.contenders import Contender
 from det_distill.masks import ASSIGNMENTS, AnchorIoUMask, FullMask, GtBoxMask
-from det_distill.report import Slide, report
+from det_distill.pictures.contenders import Contender
+from det_distill.pictures.report import Slide, report
 from det_distill.scene import Scene, levels_of
 
 PROGRAM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), "")

@@ -12,10 +12,10 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
 import tiny
-from det_distill import draw
 from det_distill.hooks import feature_picture as module
 from det_distill.hooks.feature_picture import feature_picture
 from det_distill.hooks.mask_pictures import MaskVisualizationHook
+from det_distill.pictures import draw
 from det_distill.stills import picture, still_dataset
 
 

@@ -14,9 +14,9 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from det_distill.compare import compare_masks
+from det_distill.pictures.compare import compare_masks
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "configs/_base_/models/faster-rcnn_r18-half_fpn64.py"
 BCCD = ROOT / "configs/bccd/faster-rcnn_r18-half_fpn64.py"
 STRIDES = (4, 8, 16, 32, 64)
@@ -183,7 +183,7 @@ def test_the_photo_in_the_picture_is_the_file_resized_and_not_flipped(folder, tm
         seen.append(image)
         return image.repeat(zoom, axis=0).repeat(zoom, axis=1)
 
-    monkeypatch.setattr("det_distill.draw.resize", spy)
+    monkeypatch.setattr("det_distill.pictures.draw.resize", spy)
     compare_masks(str(folder / "student.py"), images=1, psi=(), out=tmp_path, cfg_options=options)
     expected = mmcv.imresize(mmcv.imread(str(folder / "im1.png")), (150, 90))[..., ::-1]  # RGB
     assert np.array_equal(seen[0][:90, :150], expected)

@@ -16,12 +16,12 @@ from mmdet.utils import register_all_modules
 from mmengine.config import ConfigDict
 from mmengine.utils import track_iter_progress
 
-from det_distill.attention import maps_of, teacher_for
 from det_distill.configs import load_config, override, student_model
-from det_distill.contenders import fixed, near, own_contenders, prior_generator
-from det_distill.report import report
+from det_distill.pictures.attention import maps_of, teacher_for
+from det_distill.pictures.contenders import fixed, near, own_contenders, prior_generator
+from det_distill.pictures.report import report
+from det_distill.pictures.sheets import Row, sheet, slide_of
 from det_distill.scene import prior_strides
-from det_distill.sheets import Row, sheet, slide_of
 from det_distill.stills import picture, still_dataset
 
 

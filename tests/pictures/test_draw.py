@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from det_distill import draw
+from det_distill.pictures import draw
 
 GREY = np.full((24, 40, 3), 200, dtype=np.uint8)
 NOISE = np.random.default_rng(7).integers(0, 256, (24, 40, 3), dtype=np.uint8)

@@ -12,7 +12,7 @@ from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
 
 import tiny
-from det_distill.attention import PROPOSALS, TITLES, maps_of, teacher_for
+from det_distill.pictures.attention import PROPOSALS, TITLES, maps_of, teacher_for
 from det_distill.scene import levels_of
 from det_distill.teacher import Teacher
 

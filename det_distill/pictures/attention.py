@@ -11,8 +11,8 @@ from mmengine.config import ConfigDict
 from numpy.typing import NDArray
 from torch import Tensor
 
-from det_distill.draw import Picture
 from det_distill.masks import GtBoxMask
+from det_distill.pictures.draw import Picture
 from det_distill.quantise import quantise
 from det_distill.scene import Level, Scene
 from det_distill.teacher import Teacher

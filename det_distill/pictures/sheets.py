@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from mmdet.structures import DetDataSample
 
-from det_distill import draw
-from det_distill.contenders import Contender
-from det_distill.report import Slide
+from det_distill.pictures import draw
+from det_distill.pictures.contenders import Contender
+from det_distill.pictures.report import Slide
 from det_distill.scene import Level, Scene, levels_of, prior_strides
 
 OWN, OTHER, IGNORED = (240, 110, 20), (0, 170, 120), (150, 150, 150)

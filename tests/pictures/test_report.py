@@ -13,9 +13,9 @@ import torch
 from mmdet.models.task_modules.prior_generators import AnchorGenerator
 from PIL import Image
 
-from det_distill.contenders import Contender
 from det_distill.masks import AnchorIoUMask, FullMask, GtBoxMask
-from det_distill.report import Slide, report
+from det_distill.pictures.contenders import Contender
+from det_distill.pictures.report import Slide, report
 from det_distill.scene import Scene, levels_of
 
 PRIORS = AnchorGenerator(strides=[8, 16], ratios=[0.5, 1.0], scales=[4])

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from det_distill.contenders import Contender
-from det_distill.draw import Colour, Picture
 from det_distill.masks import ASSIGNMENTS, AnchorIoUMask, FullMask
+from det_distill.pictures.contenders import Contender
+from det_distill.pictures.draw import Colour, Picture
 from det_distill.scene import Level, Scene
 
 QUALITY = 88  # of the photos' JPEG; a page of four 1333x800 photos has about 2 MB
@@ -86,7 +86,7 @@ def report(title: str, slides: Sequence[Slide], contenders: Sequence[Contender],
 
 
 def _part(name: str) -> str:
-    return (files("det_distill") / "page" / name).read_text(encoding="utf-8")
+    return (files("det_distill.pictures") / "page" / name).read_text(encoding="utf-8")
 
 
 def _inert(payload: Any) -> str:
