@@ -1,6 +1,7 @@
 """The student of a training run, on its own: weights without optimiser, teacher or terms, and its plain config."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +9,24 @@ import torch
 from mmdet.registry import DATASETS, HOOKS, METRICS, MODELS, TASK_UTILS, TRANSFORMS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from torch.nn import functional
 
 from det_distill.compat import checkpoints
 from det_distill.compat.config_text import read_config_text
 from det_distill.configs import build_detector, load_config, student_model
+from det_distill.onnx_export import export_onnx
+from det_distill.stills import input_size, still_dataset
 from det_distill.teacher import load_strictly
 
 PACKAGE = "det_distill."
+CHECKED = 4  # images on which an ONNX graph is held against torch
 REGISTRIES = (MODELS, TASK_UTILS, DATASETS, TRANSFORMS, METRICS, HOOKS)
 
 
-def export_student(checkpoint: str, out: str, config: str | None = None) -> tuple[Path, Path]:
+def export_student(
+    checkpoint: str, out: str, config: str | None = None, onnx: bool = False, shape: Sequence[int] | None = None
+) -> list[Path]:
     """Write `out`, a checkpoint of the bare student, and its config beside it, `.py` for `.pth`.
 
     The config stands in the checkpoint too, so `DetInferencer(weights=out)` needs nothing else. Parts of this package
@@ -28,13 +36,16 @@ def export_student(checkpoint: str, out: str, config: str | None = None) -> tupl
         checkpoint: A training run's checkpoint, of a distilled student or of a plain detector.
         out: The file to write; it appears whole or not at all.
         config: The run's config, where the checkpoint does not hold it.
+        onnx: Whether to write an ONNX graph too, `.onnx` for `.pth`, checked on images of the test split.
+        shape: Height and width of the graph's input, before padding; by default as the training pipeline resizes.
 
     Returns:
-        Paths of the checkpoint and of the config.
+        Paths of the checkpoint, of the config and, if asked for, of the graph.
 
     Raises:
         FileNotFoundError: No such checkpoint or config.
-        ValueError: `out` is no `.pth`, the checkpoint holds no config, or weights and config do not fit.
+        ValueError: `out` is no `.pth`, the checkpoint holds no config, weights and config do not fit, or the graph
+            cannot be made or says something else than torch.
     """
     path = Path(out)
     if path.suffix != ".pth":
@@ -50,7 +61,31 @@ def export_student(checkpoint: str, out: str, config: str | None = None) -> tupl
     path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, {"meta": dict(kept, cfg=cfg.pretty_text), "state_dict": detector.state_dict()})
     cfg.dump(path.with_suffix(".py"))
-    return path, path.with_suffix(".py")
+    written = [path, path.with_suffix(".py")]
+    if onnx:
+        height, width = shape or input_size(cfg)
+        divisor = getattr(detector.data_preprocessor, "pad_size_divisor", 1)
+        canvas = (-(-height // divisor) * divisor, -(-width // divisor) * divisor)
+        written.append(path.with_suffix(".onnx"))
+        print(export_onnx(detector.eval(), canvas, written[-1], _test_images(cfg, detector, canvas)))
+    return written
+
+
+def _test_images(cfg: Config, detector: Any, canvas: tuple[int, int]) -> list[torch.Tensor]:
+    """The first test images that fit the canvas, as (1, 3, H, W), preprocessed and padded to it."""
+    dataset = still_dataset(cfg, "test")
+    found = []
+    for index in range(len(dataset)):
+        packed = dataset[index]
+        ready = detector.data_preprocessor(pseudo_collate([packed]), False)["inputs"]
+        height, width = ready.shape[2:]
+        if height <= canvas[0] and width <= canvas[1]:
+            found.append(functional.pad(ready, (0, canvas[1] - width, 0, canvas[0] - height)))
+        if len(found) == CHECKED:
+            return found
+    if not found:
+        raise ValueError(f"test_dataloader.dataset: no image fits into {canvas[0]}x{canvas[1]}; see --shape")
+    return found
 
 
 def _config_of(meta: dict[str, Any], checkpoint: str) -> Config:

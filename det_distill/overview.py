@@ -8,13 +8,13 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
-from mmengine.config import Config
 from mmengine.structures import InstanceData
 from terminaltables import AsciiTable
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from det_distill.configs import load_config, override
+from det_distill.stills import input_size
 from det_distill.views.anatomy import MapSpec
 from det_distill.wiring import shared
 
@@ -37,7 +37,7 @@ def overview(config: str, shape: Sequence[int] | None = None, cfg_options: dict[
     if cfg.model.get("type") != "Distiller":
         raise ValueError(f"{config}: model.type='{cfg.model.get('type')}'; a Distiller is expected")
     model = MODELS.build(cfg.model)
-    height, width = shape or _input_size(cfg)
+    height, width = shape or input_size(cfg)
     return "\n\n".join((_headline(model), _taps(model), _terms(model), _costs(model, (height, width))))
 
 
@@ -145,19 +145,6 @@ def _made_up(shape: tuple[int, int]) -> tuple[torch.Tensor, list[DetDataSample]]
     sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.zeros(8, dtype=torch.long))
     sample.ignored_instances = InstanceData(bboxes=boxes[:0], labels=torch.zeros(0, dtype=torch.long))
     return torch.randn(1, 3, *shape, generator=generator), [sample]
-
-
-def _input_size(cfg: Config) -> tuple[int, int]:
-    """Height and width that the training pipeline resizes to, as far as it says."""
-    dataset = (cfg.get("train_dataloader") or {}).get("dataset") or {}
-    while "dataset" in dataset:
-        dataset = dataset["dataset"]
-    for step in dataset.get("pipeline") or []:
-        scale = step.get("scale") or (step.get("scales") or [None])[0]
-        if scale and "Resize" in str(step["type"]):
-            width, height = (step["max_size"], scale) if isinstance(scale, int) else scale
-            return height, width
-    raise ValueError("train_dataloader.dataset.pipeline says no size of images; name one: --shape HEIGHT WIDTH")
 
 
 def _table(title: str, head: list[str], rows: list[list[str]]) -> str:

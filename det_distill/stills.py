@@ -46,6 +46,23 @@ def still_dataset(cfg: Config, split: str) -> Any:
     return dataset
 
 
+def input_size(cfg: Config) -> tuple[int, int]:
+    """Height and width that the training pipeline resizes to.
+
+    Raises:
+        ValueError: It does not say.
+    """
+    dataset = (cfg.get("train_dataloader") or {}).get("dataset") or {}
+    while "dataset" in dataset:
+        dataset = dataset["dataset"]
+    for step in dataset.get("pipeline") or []:
+        scale = step.get("scale") or (step.get("scales") or [None])[0]
+        if scale and "Resize" in str(step["type"]):
+            width, height = (step["max_size"], scale) if isinstance(scale, int) else scale
+            return height, width
+    raise ValueError("train_dataloader.dataset.pipeline says no size of images; name one: --shape HEIGHT WIDTH")
+
+
 def _unwrapped(dataset: ConfigDict) -> ConfigDict:
     """The data set inside RepeatDataset, MultiImageMixDataset and their like; the first of several joined."""
     while inner := dataset.get("dataset") or (dataset.get("datasets") or [None])[0]:

@@ -15,12 +15,16 @@ def main() -> None:
     parser.add_argument("checkpoint", help="a checkpoint of a training run")
     parser.add_argument("out", help="the .pth to write; its config gets the same name with .py")
     parser.add_argument("--config", help="the run's config, where the checkpoint does not hold it")
+    parser.add_argument("--onnx", action="store_true", help="write a graph too, .onnx for .pth, checked on test images")
+    parser.add_argument(
+        "--shape", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of its input; default: as trained"
+    )
     args = parser.parse_args()
     try:
-        weights, config = export_student(args.checkpoint, args.out, args.config)
+        written = export_student(args.checkpoint, args.out, args.config, args.onnx, args.shape)
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f"export_student: {error}") from error
-    print(f"{weights} ({weights.stat().st_size / 1e6:.1f} MB), {config}")
+    print("\n".join(f"{path} ({path.stat().st_size / 1e6:.1f} MB)" for path in written))
 
 
 if __name__ == "__main__":
