@@ -112,3 +112,19 @@ def test_the_tool_says_what_it_wrote_and_what_it_wants(trained: dict[str, Path],
     wrong = tool(trained["fpn"], tmp_path / "student")
     assert wrong.returncode == 1
     assert wrong.stderr.endswith("a file name ending in .pth is expected\n")
+
+
+def test_with_onnx_a_graph_of_the_training_s_size_lies_beside_the_weights(
+    trained: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runtime = pytest.importorskip("onnxruntime", reason="an optional package is not installed")
+    written = export_student(str(trained["fpn"]), str(tmp_path / "student.pth"), onnx=True)
+    assert [path.name for path in written] == ["student.pth", "student.py", "student.onnx"]
+    assert "detections on 4 images are torch's or the graph's alone" in capsys.readouterr().out
+    [image] = runtime.InferenceSession(str(written[2]), providers=["CPUExecutionProvider"]).get_inputs()
+    assert image.shape == [1, 3, 64, 96]
+
+
+def test_images_larger_than_the_graph_are_named(trained: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"test_dataloader\.dataset: no image fits into 32x32; see --shape"):
+        export_student(str(trained["fpn"]), str(tmp_path / "student.pth"), onnx=True, shape=(32, 32))
