@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.registry import DefaultScope, Registry
@@ -41,6 +42,19 @@ def load_config(name: str, key: str) -> Config:
         raise FileNotFoundError(f"{key}={name!r} not found; {nearest_file(Path(name))}")
     if "model" not in cfg:
         raise ValueError(f"{key}={name!r} describes no model; a config of a detector is expected")
+    return cfg
+
+
+def opened(name: str, options: Mapping[str, Any] | None) -> Config:
+    """A config as a tool without a Runner wants it: MMDetection's parts registered, `--cfg-options` merged.
+
+    Raises:
+        FileNotFoundError: No such config; names the nearest.
+        ValueError: It describes no model.
+    """
+    register_all_modules()
+    cfg = load_config(name, "config")
+    override(cfg, options)
     return cfg
 
 

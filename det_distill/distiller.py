@@ -86,14 +86,15 @@ class Distiller(BaseDetector):
         strengths = {name: term.strength() for name, term in self.terms.items()}
         active = [name for name, strength in strengths.items() if strength]
         taps = sorted({tap for name in active for tap in self.terms[name].taps})
-        boxes = [ROIS] if any(self.teacher.view.stage(tap) == "roi" for tap in shared(taps)) else []
+        its = shared(taps)
+        boxes = [ROIS] if any(self.teacher.view.stage(tap) == "roi" for tap in its) else []
         whole, inputs, samples = self.shrink(batch_inputs, batch_data_samples)
         with self.view.record((*taps, *boxes, *(self.audit or ())[:1])) as seen:
             losses = self._weighted(self.student.loss(inputs, samples))
         values: dict[str, Tensor | dict[str, Tensor]] = {}
         if active:
             rois = self.shrink.to_batch(seen[ROIS]) if boxes else None
-            shown = self.teacher.watch(whole, batch_data_samples, shared(taps), rois)
+            shown = self.teacher.watch(whole, batch_data_samples, its, rois)
             batch = Batch(Scene.from_samples(samples), samples, self.view.rpn.prior_generator, self.shrink.scale)
             values = {name: self.terms[name](seen, shown, batch) for name in active}
         for name, strength in strengths.items():

@@ -17,7 +17,7 @@ from det_distill.compat.config_text import read_config_text
 from det_distill.configs import build_detector, load_config, student_model
 from det_distill.onnx_export import export_onnx
 from det_distill.stills import input_size, still_dataset
-from det_distill.teacher import load_strictly
+from det_distill.teacher import fill
 
 PACKAGE = "det_distill."
 CHECKED = 4  # images on which an ONNX graph is held against torch
@@ -56,7 +56,7 @@ def export_student(
     cfg = load_config(config, "config") if config else _config_of(meta, checkpoint)
     cfg = _plain(cfg)
     detector = build_detector(cfg.model)
-    load_strictly(detector, checkpoint, "the student's config")
+    fill(detector, loaded, checkpoint, "the student's config")
     kept = {key: meta[key] for key in ("dataset_meta", "epoch", "iter") if key in meta}
     path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, {"meta": dict(kept, cfg=cfg.pretty_text), "state_dict": detector.state_dict()})

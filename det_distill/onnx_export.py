@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from mmdet.models.detectors import TwoStageDetector
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
-from mmdet.structures import DetDataSample
 from torch import Tensor, nn
 from torch.onnx import register_custom_op_symbolic, symbolic_helper
+
+from det_distill.scene import whole_image
 
 OPSET = 17
 OUTPUTS = ("boxes", "scores", "labels")
@@ -83,14 +84,9 @@ def export_onnx(detector: Any, shape: tuple[int, int], path: Path, images: Itera
 @torch.no_grad()
 def _detections(detector: Any, image: Tensor, shape: tuple[int, int]) -> list[Tensor]:
     """What the detector itself says of one image."""
-    [sample] = detector.predict(image, [_sample(shape)], rescale=False)
+    [sample] = detector.predict(image, [whole_image(shape)], rescale=False)
     found = sample.pred_instances
     return [found.bboxes, found.scores, found.labels]
-
-
-def _sample(shape: tuple[int, int]) -> DetDataSample:
-    keys = dict.fromkeys(("img_shape", "ori_shape", "pad_shape", "batch_input_shape"), shape)
-    return DetDataSample(metainfo=dict(keys, scale_factor=(1.0, 1.0), img_id=0))
 
 
 def _without_twin(some: list[Tensor], others: list[Tensor]) -> int:
@@ -106,7 +102,7 @@ class _Graph(nn.Module):
 
     def __init__(self, detector: Any, shape: tuple[int, int]) -> None:
         super().__init__()
-        self.detector, self.sample = detector, _sample(shape)
+        self.detector, self.sample = detector, whole_image(shape)
         rpn = detector.rpn_head.test_cfg
         self.least, self.most = max(0, rpn.get("min_bbox_size", 0)), rpn.max_per_img
         rpn.update(min_bbox_size=-1, max_per_img=1 << 30)  # its filter branches; `forward` has one that does not

@@ -7,13 +7,13 @@ from unittest.mock import patch
 import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmdet.utils import register_all_modules
 from mmengine.structures import InstanceData
 from terminaltables import AsciiTable
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from det_distill.configs import load_config, override
+from det_distill.configs import opened
+from det_distill.scene import whole_image
 from det_distill.stills import input_size
 from det_distill.views.anatomy import MapSpec
 from det_distill.wiring import shared
@@ -31,9 +31,7 @@ def overview(config: str, shape: Sequence[int] | None = None, cfg_options: dict[
         FileNotFoundError: A config or checkpoint is not there.
         ValueError: The config is no Distiller's or cannot be wired, as in training.
     """
-    register_all_modules()
-    cfg = load_config(config, "config")
-    override(cfg, cfg_options)
+    cfg = opened(config, cfg_options)
     if cfg.model.get("type") != "Distiller":
         raise ValueError(f"{config}: model.type='{cfg.model.get('type')}'; a Distiller is expected")
     model = MODELS.build(cfg.model)
@@ -140,8 +138,7 @@ def _made_up(shape: tuple[int, int]) -> tuple[torch.Tensor, list[DetDataSample]]
     size = torch.tensor([shape[1], shape[0]])
     corner = torch.rand(8, 2, generator=generator) * size / 2
     boxes = torch.cat((corner, corner + size / 4), dim=1)
-    keys = dict.fromkeys(("img_shape", "ori_shape", "pad_shape", "batch_input_shape"), shape)
-    sample = DetDataSample(metainfo=dict(keys, img_id=0, scale_factor=(1.0, 1.0)))
+    sample = whole_image(shape)
     sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.zeros(8, dtype=torch.long))
     sample.ignored_instances = InstanceData(bboxes=boxes[:0], labels=torch.zeros(0, dtype=torch.long))
     return torch.randn(1, 3, *shape, generator=generator), [sample]

@@ -41,6 +41,12 @@ class Scene:
         return torch.cat(list(boxes)).double(), image.to(boxes[0].device, non_blocking=True)
 
 
+def whole_image(shape: tuple[int, int]) -> DetDataSample:
+    """The sample of an image neither resized nor padded, of so many pixels (height, width), without a truth."""
+    keys = ("img_shape", "ori_shape", "pad_shape", "batch_input_shape")
+    return DetDataSample(metainfo=dict.fromkeys(keys, shape) | dict(scale_factor=(1.0, 1.0), img_id=0))
+
+
 @dataclass(frozen=True)
 class Level:
     """One feature level of the student's prior generator.

@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 import numpy as np
+import torch
 from mmdet.registry import DATASETS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config, ConfigDict
@@ -19,6 +20,11 @@ def picture(packed: dict[str, Any]) -> tuple[NDArray[np.uint8], DetDataSample]:
     image = np.ascontiguousarray(np.broadcast_to(image[..., ::-1], (*image.shape[:2], 3)).clip(0, 255), dtype=np.uint8)
     sample.set_metainfo(dict(img_shape=image.shape[:2]))
     return image, sample
+
+
+def as_batch(image: NDArray[np.uint8], sample: DetDataSample) -> dict[str, Any]:
+    """What `picture` took apart, as a data loader hands it to a preprocessor; the sample is copied."""
+    return dict(inputs=[torch.from_numpy(image[..., ::-1].transpose(2, 0, 1).copy())], data_samples=[sample.clone()])
 
 
 def still_dataset(cfg: Config, split: str) -> Any:
@@ -52,10 +58,8 @@ def input_size(cfg: Config) -> tuple[int, int]:
     Raises:
         ValueError: It does not say.
     """
-    dataset = (cfg.get("train_dataloader") or {}).get("dataset") or {}
-    while "dataset" in dataset:
-        dataset = dataset["dataset"]
-    for step in dataset.get("pipeline") or []:
+    dataset = (cfg.get("train_dataloader") or {}).get("dataset")
+    for step in (_unwrapped(dataset).get("pipeline") if dataset else None) or []:
         scale = step.get("scale") or (step.get("scales") or [None])[0]
         if scale and "Resize" in str(step["type"]):
             width, height = (step["max_size"], scale) if isinstance(scale, int) else scale

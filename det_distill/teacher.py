@@ -25,14 +25,28 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def load_strictly(model: nn.Module, path: str, config: str = "the teacher's config") -> None:
-    """Load every weight of `model` from a checkpoint, or say exactly what does not fit.
+def load_strictly(model: nn.Module, path: str) -> None:
+    """Load every weight of a teacher from a checkpoint, or say exactly what does not fit.
 
     Raises:
         FileNotFoundError: No such file.
         ValueError: Broken file, no weights in it, or weights that are missing, left over or of another shape.
     """
-    loaded = checkpoints.load(path)
+    fill(model, checkpoints.load(path), path, "the teacher's config")
+
+
+def fill(model: nn.Module, loaded: Any, path: str, config: str) -> None:
+    """Give `model` every weight of a checkpoint that was read, or say exactly what does not fit.
+
+    Args:
+        model: What `config` describes.
+        loaded: The content of the file.
+        path: The file, for messages.
+        config: Whose config it is, for messages.
+
+    Raises:
+        ValueError: No weights in it, or weights that are missing, left over or of another shape.
+    """
     found = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else {}
     entries = found.items() if isinstance(found, Mapping) else ()
     found = {str(name).removeprefix("module."): value for name, value in entries if isinstance(value, Tensor)}
@@ -104,7 +118,7 @@ class Teacher:
         Raises:
             ValueError: The teacher tells another number of classes apart.
         """
-        its, own = (view.head and view.head.num_classes for view in (self.view, student))
+        its, own = self.view.classes, student.classes
         if self.check_classes and its and own and its != own:  # a bare RPN tells none apart
             raise ValueError(
                 f"the teacher knows {its} classes, the student {own}: another data set's teacher? Set "

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from mmdet.evaluation import CocoMetric
-from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.logging import MMLogger
 
-from det_distill.configs import at_least, load_config, override
+from det_distill.configs import at_least, opened
 from det_distill.stills import still_dataset
 from det_distill.teacher import Teacher
 
@@ -119,9 +118,7 @@ def check_teacher(
         FileNotFoundError: A config or checkpoint is not there.
         ValueError: The config has no teacher, the weights do not fit, or the mAP is below `min_map`.
     """
-    register_all_modules()
-    cfg = load_config(config, "config")
-    override(cfg, cfg_options)
+    cfg = opened(config, cfg_options)
     if "teacher" not in cfg.model:
         raise ValueError(f"{config}: model.type='{cfg.model.get('type')}' has no teacher; a Distiller's is expected")
     teacher = Teacher.from_config(cfg.model.teacher)

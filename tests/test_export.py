@@ -1,9 +1,6 @@
 """An exported student is a plain detector: stock MMDetection loads it strictly and it predicts the same."""
 
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -103,13 +100,9 @@ def test_weights_of_another_student_are_listed_and_nothing_is_written(trained: d
 
 
 def test_the_tool_says_what_it_wrote_and_what_it_wants(trained: dict[str, Path], tmp_path: Path) -> None:
-    def tool(*args: Any) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ROOT / "tools/export_student.py"), *map(str, args)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    fine = tool(trained["fpn"], tmp_path / "student.pth")
+    fine = tiny.tool("export_student", trained["fpn"], tmp_path / "student.pth")
     assert fine.stdout.startswith(f"{tmp_path / 'student.pth'} (")
-    wrong = tool(trained["fpn"], tmp_path / "student")
+    wrong = tiny.tool("export_student", trained["fpn"], tmp_path / "student")
     assert wrong.returncode == 1
     assert wrong.stderr.endswith("a file name ending in .pth is expected\n")
 

@@ -11,6 +11,7 @@ from torch import Tensor
 import tiny
 from det_distill import onnx_export
 from det_distill.onnx_export import export_onnx
+from det_distill.scene import whole_image
 
 WANTED = [pytest.importorskip(name, reason="an optional package is not installed") for name in ("onnx", "onnxruntime")]
 SHAPE = (96, 128)
@@ -40,7 +41,7 @@ def test_on_images_that_were_not_traced_the_detections_are_torch_s(tmp_path: Pat
     session = WANTED[1].InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
     for image in images(3, seed=5):
         boxes, scores, labels = session.run(None, {"image": image.numpy()})
-        [sample] = model.predict(image, [onnx_export._sample(SHAPE)], rescale=False)
+        [sample] = model.predict(image, [whole_image(SHAPE)], rescale=False)
         own = sample.pred_instances
         assert len(own) == len(boxes) > 0
         for box, score, label in zip(own.bboxes, own.scores, own.labels, strict=True):

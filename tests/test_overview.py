@@ -1,7 +1,5 @@
 """The wiring as a table, its costs judged by counting each layer's multiplications by hand."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -106,18 +104,25 @@ def test_the_size_is_that_of_the_training_pipeline(tmp_path: Path, step: dict[st
     assert f"one step of one {size} image" in overview(path)
 
 
+def test_the_size_is_found_below_joined_data_sets_too(tmp_path: Path) -> None:
+    """As in MMDetection's VOC 07+12."""
+    path = written(tmp_path)
+    leaf = dict(type="VOCDataset", pipeline=[dict(type="Resize", scale=(128, 96), keep_ratio=True)])
+    joined = dict(type="RepeatDataset", dataset=dict(type="ConcatDataset", datasets=[leaf, leaf]))
+    Config(dict(Config.fromfile(path), train_dataloader=dict(dataset=joined))).dump(path)
+    assert "one step of one 128x96 image" in overview(path)
+
+
 def test_without_a_size_one_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"says no size of images; name one: --shape HEIGHT WIDTH"):
         overview(written(tmp_path))
 
 
 def test_the_tool_prints_the_tables_and_names_what_is_no_distiller(tmp_path: Path) -> None:
-    tool = [sys.executable, str(ROOT / "tools/inspect_config.py")]
-    fine = subprocess.run(
-        [*tool, written(tmp_path), "--shape", "96", "128"], capture_output=True, text=True, check=True
-    )
+    fine = tiny.tool("inspect_config", written(tmp_path), "--shape", 96, 128)
+    assert fine.returncode == 0
     assert "one step of one 128x96 image" in fine.stdout
     stock = ROOT / "configs/bccd/faster-rcnn_r18-half_fpn64.py"
-    wrong = subprocess.run([*tool, str(stock)], capture_output=True, text=True, check=False)
+    wrong = tiny.tool("inspect_config", stock)
     assert wrong.returncode == 1
     assert wrong.stderr.endswith("model.type='FasterRCNN'; a Distiller is expected\n")

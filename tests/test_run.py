@@ -2,8 +2,6 @@
 
 import copy
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,8 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def tool(name: str, *args: object, ok: bool = True) -> str:
-    command = [sys.executable, str(ROOT / f"tools/{name}.py"), *map(str, args)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    done = tiny.tool(name, *args)
     assert (done.returncode == 0) == ok, done.stderr[-3000:]
     return done.stderr if not ok else done.stdout
 

@@ -1,7 +1,5 @@
 """The teacher's mAP: a detector that repeats the truth has 1, shuffled weights have none and are refused."""
 
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -163,18 +161,13 @@ def test_of_a_teacher_that_cannot_be_judged_the_log_says_so(run: Config, tmp_pat
     assert said == ["teacher check: left out, the teacher does not tell the student's classes apart"]
 
 
-def tool(*args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "tools/check_teacher.py"), *args]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-
-
 def test_the_tool_exits_with_an_error_below_min_map(run: Config, tmp_path: Path) -> None:
     run.dump(tmp_path / "run.py")
-    low = tool(str(tmp_path / "run.py"), "--images", "2")
+    low = tiny.tool("check_teacher", str(tmp_path / "run.py"), "--images", "2")
     assert low.returncode == 1
     assert "weights loaded" in low.stdout
     assert "check_teacher: the teacher reaches mAP 0.0" in low.stderr
-    fine = tool(str(tmp_path / "run.py"), "--images", "2", "--min-map", "0")
+    fine = tiny.tool("check_teacher", str(tmp_path / "run.py"), "--images", "2", "--min-map", "0")
     assert fine.returncode == 0
     assert "Traceback" not in low.stderr + fine.stderr
 
@@ -184,6 +177,6 @@ def test_the_tool_lists_weights_that_do_not_fit(run: Config, tmp_path: Path) -> 
     del weights["state_dict"]["backbone.conv1.weight"]
     torch.save(weights, tmp_path / "teacher.pth")
     run.dump(tmp_path / "run.py")
-    broken = tool(str(tmp_path / "run.py"))
+    broken = tiny.tool("check_teacher", str(tmp_path / "run.py"))
     assert broken.returncode == 1
     assert "1 weights missing: backbone.conv1.weight" in broken.stderr

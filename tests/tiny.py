@@ -1,6 +1,8 @@
 """Detectors and a data set small enough to train in a test, built from the stock configs."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,14 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config, ConfigDict
+from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
 from PIL import Image
 
 import det_distill.plugins  # noqa: F401
 
-MODELS_DIR = Path(__file__).parents[1] / "configs/_base_/models"
+ROOT = Path(__file__).parents[1]
+MODELS_DIR = ROOT / "configs/_base_/models"
 CLASSES = ("a", "b", "c")
 
 
@@ -113,6 +117,21 @@ def losses(model: Any, data: dict[str, Any], seed: int = 0) -> dict[str, Any]:
     torch.manual_seed(seed)
     model.train()
     return model(**model.data_preprocessor(data, training=True), mode="loss")
+
+
+def trained_step(data: Any, classes: int) -> tuple[Any, torch.Tensor]:
+    """A detector after one backward pass on the first two images of a data set, and its total loss."""
+    model = MODELS.build(faster_rcnn(classes=classes))
+    told = losses(model, pseudo_collate([data[i] for i in range(2)]))
+    total, _ = model.parse_losses(told)
+    total.backward()
+    return model, total
+
+
+def tool(name: str, *args: object) -> subprocess.CompletedProcess[str]:
+    """`python tools/NAME.py ARGS`, as a user runs it in the project's root."""
+    command = [sys.executable, str(ROOT / f"tools/{name}.py"), *map(str, args)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
 
 
 def write_dataset(folder: Path, images: int = 8, size: tuple[int, int] = (64, 96)) -> Path:

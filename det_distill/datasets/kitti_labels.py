@@ -20,7 +20,8 @@ Floats = NDArray[np.float64]
 
 TYPES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc", "DontCare")
 UNKNOWN = (-1, -1, -10, *4 * [math.nan], *3 * [-1], *3 * [-1000], -10)  # after the type; a box is never unknown
-BOX = slice(3, 7)
+COLUMNS = 1 + len(UNKNOWN)
+BOX = slice(3, 7)  # behind the type
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def parse_labels(text: str, path: Path | str, scored: bool = False) -> Objects:
 
 def _parsed(words: list[str], scored: bool) -> tuple[str, list[float]]:
     """Type and numbers of one line."""
-    expected = 1 + len(UNKNOWN) + scored
+    expected = COLUMNS + scored
     if len(words) != expected:
         raise ValueError(f"{len(words)} columns, expected {expected} ({'results' if scored else 'labels'})")
     name, *rest = words

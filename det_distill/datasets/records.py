@@ -8,8 +8,7 @@ from pathlib import Path
 
 from det_distill.compat.checkpoints import nearest_file
 from det_distill.datasets.kitti import IMAGES
-
-KITTI_COLUMNS = 15
+from det_distill.datasets.kitti_labels import BOX, COLUMNS
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def from_kitti(ids: Iterable[str], labels: Path | None, images: Path) -> Iterato
 
 
 def _kitti_box(row: list[str]) -> Box:
-    if len(row) != KITTI_COLUMNS:
-        raise ValueError(f"a line of {len(row)} columns, expected {KITTI_COLUMNS}")
-    x1, y1, x2, y2 = map(float, row[4:8])
+    if len(row) != COLUMNS:
+        raise ValueError(f"a line of {len(row)} columns, expected {COLUMNS}")
+    x1, y1, x2, y2 = map(float, row[1:][BOX])
     return Box(row[0], (x1, y1, x2, y2))

@@ -1,11 +1,11 @@
 """What a feature term compares, as pictures: the student's adapted map, the teacher's, and their difference."""
 
-import numpy as np
 import torch
 from mmdet.structures import DetDataSample
 
 from det_distill.distiller import Distiller
 from det_distill.pictures import draw
+from det_distill.stills import as_batch
 from det_distill.terms.features import FeatureImitation
 
 COLOURS = {"student, adapted": (240, 110, 20), "teacher": (0, 170, 120), "difference": (215, 60, 160)}
@@ -26,16 +26,14 @@ def feature_picture(model: Distiller, name: str, image: draw.Picture, sample: De
     """
     term = model.terms[name]
     assert isinstance(term, FeatureImitation)
-    pixels = torch.from_numpy(image[..., ::-1].transpose(2, 0, 1).copy())
-    data = model.data_preprocessor(dict(inputs=[pixels], data_samples=[sample.clone()]), False)
+    data = model.data_preprocessor(as_batch(image, sample), False)
     whole, small, _ = model.shrink(data["inputs"], data["data_samples"])
     own = model.view.run(small, [term.tap])
     its = model.teacher.watch(whole, data["data_samples"], [term.tap], None)
 
     height, width = whole.shape[2:]
-    padded = np.pad(image, ((0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0)))
     zoom = draw.zoom_for(width)
-    canvas = draw.resize(padded, zoom)
+    canvas = draw.resize(draw.pad(image, (height, width)), zoom)
     cells: list[list[draw.Picture]] = [[] for _ in COLOURS]
     captions: list[list[str]] = [[] for _ in COLOURS]
     strides = [pair.strides[1] for pair in term.pairs]

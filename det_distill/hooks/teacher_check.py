@@ -34,8 +34,7 @@ class TeacherCheckHook(Hook):
         teacher, student = unwrapped(runner).teacher, unwrapped(runner).view
         if not self.images:
             return
-        own, its = (view.head and view.head.num_classes for view in (student, teacher.view))
-        if not its or (own and own != its):
+        if not teacher.view.classes or student.classes not in (None, teacher.view.classes):
             runner.logger.info("teacher check: left out, the teacher does not tell the student's classes apart")
             return
         with untouched():

@@ -1,6 +1,6 @@
 """KITTI's 2D benchmark as a metric of MMDetection; the protocol is `kitti_ap`'s."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from det_distill.compat.checkpoints import nearest_file
 from det_distill.configs import choice
 from det_distill.datasets.kitti_labels import TYPES, Objects, detections, read_labels, write_labels
 from det_distill.metrics.kitti_ap import DIFFICULTIES, MIN_IOU, ap11, ap40, average_precision, precisions
+from det_distill.metrics.means import known_mean
 
 SUMMARIES = {"AP40": ap40, "AP11": ap11}
 
@@ -100,8 +101,8 @@ class KittiMetric(BaseMetric):
                 values.update({f"{name}_{level}_{key}": summary(curve) for key, summary in SUMMARIES.items()})
             values[f"{name}_AP"] = average_precision(truths, found, name)
         for key in [f"{level}_{summary}" for level in DIFFICULTIES for summary in SUMMARIES]:
-            values[key] = _mean(values[f"{name}_{key}"] for name in self.classes)
-        values["mAP"] = _mean(values[f"{name}_AP"] for name in self.classes)
+            values[key] = known_mean(values[f"{name}_{key}"] for name in self.classes)
+        values["mAP"] = known_mean(values[f"{name}_AP"] for name in self.classes)
         return values
 
     def _truth(self, frame: str) -> Objects:
@@ -109,9 +110,3 @@ class KittiMetric(BaseMetric):
         if not path.is_file():
             raise FileNotFoundError(f"ann_dir has no labels of img_id={frame!r}: no {path}; {nearest_file(path)}")
         return read_labels(path)
-
-
-def _mean(values: Iterable[float]) -> float:
-    """Of what is not NaN; NaN if all is."""
-    known = [value for value in values if not np.isnan(value)]
-    return float(np.mean(known)) if known else float("nan")

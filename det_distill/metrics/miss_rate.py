@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pycocotools import mask
 
 from det_distill.configs import choice
+from det_distill.metrics.means import known_mean
 
 FPPI = np.logspace(-2, 0, 9)  # reference points, false positives per image
 LEAST = 1e-10  # the toolbox's floor, for the log of a miss rate of 0
@@ -133,9 +134,7 @@ class MissRateMetric(BaseMetric):
             scores, matched, objects = zip(*images, strict=True)
             joined = np.concatenate(scores), np.concatenate(matched)
             rates[f"MR-2_{name}"] = log_average_miss_rate(*joined, len(images), sum(objects))
-        known = [rate for rate in rates.values() if not np.isnan(rate)]
-        mean = float(np.mean(known)) if known else float("nan")
-        return {"MR-2": mean} | (rates if len(rates) > 1 else {})
+        return {"MR-2": known_mean(rates.values())} | (rates if len(rates) > 1 else {})
 
     def _labels(self) -> dict[str, int]:
         known = list(self.dataset_meta["classes"])

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
 from numpy.typing import NDArray
 from torch import Tensor
@@ -14,7 +13,8 @@ from torch import Tensor
 from det_distill.masks import GtBoxMask
 from det_distill.pictures.draw import Picture
 from det_distill.quantise import quantise
-from det_distill.scene import Level, Scene
+from det_distill.scene import Level, Scene, whole_image
+from det_distill.stills import as_batch
 from det_distill.teacher import Teacher
 from det_distill.terms.proposals import FINEST
 
@@ -67,9 +67,8 @@ def maps_of(teacher: Teacher, image: Picture, levels: Sequence[Level]) -> dict[s
     """
     detector, view = teacher.detector, teacher.view
     shape = image.shape[:2]
-    sample = DetDataSample(metainfo=dict(img_shape=shape, ori_shape=shape, scale_factor=(1.0, 1.0)))
-    pixels = torch.from_numpy(image[..., ::-1].transpose(2, 0, 1).copy())
-    inputs = detector.data_preprocessor(dict(inputs=[pixels], data_samples=[sample]), False)["inputs"]
+    data = detector.data_preprocessor(as_batch(image, whole_image(shape)), False)
+    inputs, [sample] = data["inputs"], data["data_samples"]
     tap = "neck" if detector.with_neck else "backbone"
     strides = [spec.stride for spec in view.anatomy([tap]).maps(tap)]
     seen = view.run(inputs, [tap, "rpn.logits", "rpn.deltas"])

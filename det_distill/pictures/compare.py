@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import mmcv
-from mmdet.utils import register_all_modules
 from mmengine.config import ConfigDict
 from mmengine.utils import track_iter_progress
 
-from det_distill.configs import load_config, override, student_model
+from det_distill.configs import opened, student_model
 from det_distill.pictures.attention import maps_of, teacher_for
 from det_distill.pictures.contenders import fixed, near, own_contenders, prior_generator
 from det_distill.pictures.report import report
@@ -70,9 +69,7 @@ def compare_masks(
         raise ValueError(f"psi: want numbers in [0, 1], got {wrong[0]}")
     if split not in ("train", "val", "test"):
         raise ValueError(f"split: want train, val or test, got {split!r}")
-    register_all_modules()
-    cfg = load_config(config, "config")
-    override(cfg, cfg_options)
+    cfg = opened(config, cfg_options)
     model = cfg.get("model")
     if not model:
         raise ValueError(f"model: none in {config}; want a detector or a Distiller")

@@ -34,6 +34,12 @@ def resize(image: Picture, zoom: float) -> Picture:
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
 
 
+def pad(image: Picture, size: tuple[int, int]) -> Picture:
+    """A copy with black to the right and below, up to (height, width)."""
+    _check_image(image)
+    return np.pad(image, ((0, size[0] - image.shape[0]), (0, size[1] - image.shape[1]), (0, 0)))
+
+
 def overlay(
     image: Picture,
     mask: NDArray[np.bool_],

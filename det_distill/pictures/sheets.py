@@ -34,12 +34,11 @@ def slide_of(
 ) -> Slide:
     """An image padded as the student pads it, with its boxes, their colours and the levels of the student."""
     height, width = (-(-side // divisor) * divisor for side in image.shape[:2])
-    padding = ((0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0))
     strides = prior_strides(priors)
     labels = sample.gt_instances.labels.tolist()
     return Slide(
         name=f"{index:04d}_{Path(sample.metainfo.get('img_path') or 'image').stem}",
-        image=np.pad(image, padding),
+        image=draw.pad(image, (height, width)),
         scene=Scene.from_samples([sample]),
         levels=levels_of(priors, [(-(-height // s), -(-width // s)) for s in strides], strides),
         names=[classes[i] if i < len(classes) else f"class {i}" for i in labels],

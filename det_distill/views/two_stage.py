@@ -83,6 +83,11 @@ class TwoStageView:
         """The box head of the RoI stage; None on a bare RPN."""
         return None if self.bare else self.detector.roi_head.bbox_head
 
+    @property
+    def classes(self) -> int | None:
+        """How many classes it tells apart; None for a bare RPN, which tells none."""
+        return self.head and self.head.num_classes
+
     def names(self) -> tuple[str, ...]:
         """The stable names this detector has."""
         absent = {"neck"} if not self.detector.with_neck else set()

@@ -276,7 +276,7 @@ function row(title, a, b, current) {
   return line;
 }
 
-/** All levels of a mask in one row; null where it has no say on any. */
+/** Some levels of a mask in one row. */
 const joined = (masks) => Uint8Array.from(masks.flatMap((mask) => Array.from(mask)));
 
 function table(image) {
