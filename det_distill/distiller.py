@@ -19,10 +19,11 @@ from det_distill.resolution import Shrink
 from det_distill.scene import Scene
 from det_distill.schedules import factor
 from det_distill.state import heads_of_rpn, hide_prefix, restore_prefix
-from det_distill.teacher import Teacher
+from det_distill.teacher import Teacher, teachers_of
 from det_distill.terms.base import Batch
-from det_distill.views.two_stage import ROIS, TwoStageView
-from det_distill.wiring import shared, wired_terms
+from det_distill.views.base import ROIS
+from det_distill.views.families import view_of
+from det_distill.wiring import taps_of, wired_terms
 
 
 @MODELS.register_module()
@@ -35,7 +36,7 @@ class Distiller(BaseDetector):
     Args:
         student: Model config of a detector, or `dict(config=...)`, or `dict(model=...)`. `scale` beside it feeds the
             student a copy of each training batch of so many pixels a pixel; its own data pipelines serve for tests.
-        teacher: `dict(config=..., checkpoint=...)`, see `Teacher`.
+        teacher: `dict(config=..., checkpoint=...)`, see `Teacher`; or such dicts by name, of several teachers.
         terms: Configs of terms by name; a term set to None is left out.
         task_weights: Multipliers of the student's own losses by their log name, numbers or configs of schedules; 1
             where not named.
@@ -72,11 +73,17 @@ class Distiller(BaseDetector):
         self.saves_adapters = False  # AdapterStateHook sets it
         self.audit: tuple[str, Callable[..., None]] | None = None  # GradientReportHook sets it: a tap and who looks
         with untouched():  # whatever the teacher and the adapters draw, the student's stream goes on as without them
-            self.view = TwoStageView(self.student, "student")
-            self.teacher = Teacher.from_config(teacher)
-            self.teacher.match(self.view, self.data_preprocessor)
-            self.terms = nn.ModuleDict(wired_terms(terms, self.view, self.teacher.view, self.shrink.scale))
+            self.view = view_of(self.student, "student")
+            self.teachers = teachers_of(teacher)
+            for one in self.teachers.values():
+                one.match(self.view, self.data_preprocessor)
+            self.terms = nn.ModuleDict(wired_terms(terms, self.view, self.teachers, self.shrink.scale))
         self._register_state_dict_hook(hide_prefix)
+
+    @property
+    def teacher(self) -> Teacher:
+        """The only teacher, or the first of several."""
+        return next(iter(self.teachers.values()))
 
     # ------------------------------------------------------------ training
 
@@ -84,19 +91,21 @@ class Distiller(BaseDetector):
         """The student's losses, and `loss_<term>` of each term; a term at strength 0 computes nothing."""
         self._demand_hook()
         strengths = {name: term.strength() for name, term in self.terms.items()}
-        active = [name for name, strength in strengths.items() if strength]
-        taps = sorted({tap for name in active for tap in self.terms[name].taps})
-        its = shared(taps)
-        boxes = [ROIS] if any(self.teacher.view.stage(tap) == "roi" for tap in its) else []
+        active = {name: self.terms[name] for name, strength in strengths.items() if strength}
+        taps = sorted({tap for term in active.values() for tap in term.taps})
+        asked = {name: its for name in self.teachers if (its := taps_of(active.values(), name))}
+        on_rois = any(self.teachers[one].view.stage(tap) == "roi" for one, its in asked.items() for tap in its)
+        boxes = [ROIS] if on_rois else []
         whole, inputs, samples = self.shrink(batch_inputs, batch_data_samples)
         with self.view.record((*taps, *boxes, *(self.audit or ())[:1])) as seen:
             losses = self._weighted(self.student.loss(inputs, samples))
+        rois = self.shrink.to_batch(seen[ROIS]) if boxes else None
+        shown = {name: self.teachers[name].watch(whole, batch_data_samples, its, rois) for name, its in asked.items()}
+        batch = Batch(Scene.from_samples(samples), samples, self.view.priors, self.shrink.scale) if active else None
         values: dict[str, Tensor | dict[str, Tensor]] = {}
-        if active:
-            rois = self.shrink.to_batch(seen[ROIS]) if boxes else None
-            shown = self.teacher.watch(whole, batch_data_samples, its, rois)
-            batch = Batch(Scene.from_samples(samples), samples, self.view.rpn.prior_generator, self.shrink.scale)
-            values = {name: self.terms[name](seen, shown, batch) for name in active}
+        for name, term in active.items():
+            known = {one: shown[one] for one in term.teachers}
+            values[name] = term(seen, known if term.ensemble else known[term.teachers[0]], batch)
         for name, strength in strengths.items():
             value = values.get(name, batch_inputs.new_zeros(()))
             parts = {f".{part}": one for part, one in value.items()} if isinstance(value, dict) else {"": value}
@@ -149,11 +158,12 @@ class Distiller(BaseDetector):
         self._is_init = True
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Distiller":
-        self.teacher.apply(fn)
+        for one in self.teachers.values():
+            one.apply(fn)
         return super()._apply(fn, recurse)
 
     def _load_from_state_dict(self, state_dict: "OrderedDict[str, Any]", prefix: str, *args: Any) -> None:
-        if not self.view.bare:
+        if self.view.has_rois:
             heads_of_rpn(state_dict, prefix)
         restore_prefix(self.terms, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)

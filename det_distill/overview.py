@@ -1,6 +1,8 @@
 """The wiring of a distillation config before any training: what meets what, and what a step will cost."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -16,7 +18,8 @@ from det_distill.configs import opened
 from det_distill.scene import whole_image
 from det_distill.stills import input_size
 from det_distill.views.anatomy import MapSpec
-from det_distill.wiring import shared
+from det_distill.views.base import TRAINING
+from det_distill.wiring import taps_of
 
 
 def overview(config: str, shape: Sequence[int] | None = None, cfg_options: dict[str, Any] | None = None) -> str:
@@ -40,33 +43,35 @@ def overview(config: str, shape: Sequence[int] | None = None, cfg_options: dict[
 
 
 def _headline(model: Any) -> str:
-    teacher = model.teacher
-    lines = [
-        f"student: {type(model.student).__name__}, fed at scale {model.shrink.scale:g}",
-        f"teacher: {type(teacher.detector).__name__} of {teacher.config.filename}",
-        f"         {teacher.checkpoint}, every weight loaded",
-        f"         runs {', '.join(_parts(model)) or 'never'}",
-    ]
+    lines = [f"student: {type(model.student).__name__}, fed at scale {model.shrink.scale:g}"]
+    for name, teacher in model.teachers.items():
+        title = "teacher" if len(model.teachers) == 1 else f"teacher {name}"
+        lines += [
+            f"{title}: {type(teacher.detector).__name__} of {teacher.config.filename}",
+            f"         {teacher.checkpoint}, every weight loaded",
+            f"         runs {', '.join(_parts(model, name)) or 'never'}",
+        ]
     return "\n".join(lines)
 
 
-def _parts(model: Any) -> list[str]:
-    """The stages of the teacher that terms of a weight above 0 make run."""
-    taps = {tap for term in model.terms.values() if term.weight for tap in shared(term.taps)}
-    return model.teacher.view.stages(taps)
+def _parts(model: Any, name: str) -> list[str]:
+    """The stages of a teacher that terms of a weight above 0 make run."""
+    return model.teachers[name].view.stages(taps_of([term for term in model.terms.values() if term.weight], name))
 
 
 def _taps(model: Any) -> str:
     """Channels and stride of each level, in the net's own pixels."""
-    taps = sorted({tap for term in model.terms.values() for tap in term.taps})
-    own, its = model.view.anatomy(taps).shows, model.teacher.view.anatomy(shared(taps)).shows
-    rows = [[tap, _shown(own.get(tap)), _shown(its.get(tap))] for tap in taps]
-    return _table("taps (channels @ stride)", ["tap", "student", "teacher"], rows)
+    terms = list(model.terms.values())
+    taps = sorted({tap for term in terms for tap in term.taps})
+    sides = {"student": model.view.anatomy(taps).shows}
+    sides |= {name: one.anatomy(taps_of(terms, name)).shows for name, one in model.teachers.items()}
+    rows = [[tap, *(_shown(shows.get(tap), tap) for shows in sides.values())] for tap in taps]
+    return _table("taps (channels @ stride)", ["tap", *sides], rows)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, tap: str) -> str:
     if value is None:
-        return "student's, in training"
+        return "student's, in training" if tap in TRAINING else "not asked for"
     if all(isinstance(spec, MapSpec) for spec in value):
         return "  ".join(f"{spec.channels} @ {spec.stride}" for spec in value)
     return f"{' x '.join(map(str, value))} a box"
@@ -95,7 +100,7 @@ def _costs(model: Any, shape: tuple[int, int]) -> str:
     student, teacher, step = _flops(model, shape)
     parts = (
         ("student, forward and backward", model.student, student),
-        ("teacher, forward", model.teacher.detector, teacher),
+        ("teacher, forward", nn.ModuleList(one.detector for one in model.teachers.values()), teacher),
         ("terms and their adapters", model.terms, step - student - teacher),
     )
     rows = [
@@ -107,21 +112,25 @@ def _costs(model: Any, shape: tuple[int, int]) -> str:
 
 
 def _flops(model: Any, shape: tuple[int, int]) -> tuple[int, int, int]:
-    """FLOPs of the student's own step, of the teacher in a distilled step, and of that whole step."""
+    """FLOPs of the student's own step, of the teachers in a distilled step, and of that whole step."""
     model.train()
     for term in model.terms.values():
         term.schedule = None  # a term that starts later costs nothing yet
     inputs, samples = _made_up(shape)
-    watch, teacher = model.teacher.watch, FlopCounterMode(display=False)
+    teachers: list[int] = []
 
-    def counted(*args: Any) -> Any:
-        with teacher:
-            return watch(*args)
+    def counted(watch: Callable[..., Any], *args: Any) -> Any:
+        with FlopCounterMode(display=False) as counter:
+            shown = watch(*args)
+        teachers.append(counter.get_total_flops())
+        return shown
 
     student = _step(model, lambda: model.student.loss(*model.shrink(inputs, samples)[1:]))
-    with patch.object(model.teacher, "watch", counted):
+    with ExitStack() as patches:
+        for one in model.teachers.values():
+            patches.enter_context(patch.object(one, "watch", partial(counted, one.watch)))
         step = _step(model, lambda: model.loss(inputs, samples))
-    return student, teacher.get_total_flops(), step
+    return student, sum(teachers), step
 
 
 def _step(model: Any, loss: Callable[[], dict[str, Any]]) -> int:

@@ -5,6 +5,7 @@ optimiser sooner or later. A plain object cannot.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,9 +14,11 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from det_distill.compat import checkpoints
-from det_distill.configs import build_detector, load_config, only_keys
+from det_distill.configs import blamed, build_detector, load_config, only_keys
 from det_distill.preprocess import Renormalise
-from det_distill.views.two_stage import TwoStageView
+from det_distill.views.anatomy import Anatomy
+from det_distill.views.base import View
+from det_distill.views.families import view_of
 
 SHOWN = 5  # names of wrong weights listed in an error
 
@@ -79,10 +82,19 @@ class Teacher:
         config: Path or `mmdet::name` of the teacher's config.
         checkpoint: Its weights.
         check_classes: Whether a number of classes other than the student's is an error.
+        class_map: Of a teacher of other classes, pairs of the index of its class and of the student's; its further
+            classes, and what it calls background, are all it does not know.
     """
 
-    def __init__(self, config: str, checkpoint: str, check_classes: bool = True) -> None:
+    def __init__(
+        self,
+        config: str,
+        checkpoint: str,
+        check_classes: bool = True,
+        class_map: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
         self.checkpoint, self.check_classes = checkpoint, check_classes
+        self.class_map = None if class_map is None else tuple((int(its), int(own)) for its, own in class_map)
         self.config = load_config(config, "teacher.config")
         self.detector: Any = build_detector(self.config.model)
         load_strictly(self.detector, checkpoint)
@@ -90,7 +102,7 @@ class Teacher:
         for module in self.detector.modules():
             if isinstance(module, BaseModule):
                 module._is_init = True  # else a later init_weights would overwrite what was loaded
-        self.view = TwoStageView(self.detector, "teacher")
+        self.view = view_of(self.detector, "teacher")
 
     @classmethod
     def from_config(cls, cfg: Mapping[str, Any]) -> "Teacher":
@@ -99,7 +111,7 @@ class Teacher:
         Raises:
             ValueError: A key is missing or unknown.
         """
-        only_keys(cfg, ("config", "checkpoint", "check_classes"), "teacher")
+        only_keys(cfg, ("config", "checkpoint", "check_classes", "class_map"), "teacher")
         for key in ("config", "checkpoint"):
             if not isinstance(cfg.get(key), str):
                 raise ValueError(f"teacher.{key} must be a path, found {cfg.get(key)!r}")
@@ -112,17 +124,25 @@ class Teacher:
         """Follow `.to()`, `.cuda()`, `.half()` of the Distiller."""
         self.detector._apply(fn)
 
-    def match(self, student: TwoStageView, preprocessor: nn.Module) -> None:
+    def anatomy(self, names: Sequence[str]) -> Anatomy:
+        """What a term may know of it before training."""
+        return replace(self.view.anatomy(names), class_map=self.class_map)
+
+    def match(self, student: View, preprocessor: nn.Module) -> None:
         """Check the classes and prepare to feed the student's batches.
 
         Raises:
-            ValueError: The teacher tells another number of classes apart.
+            ValueError: The teacher tells another number of classes apart, or `class_map` names a class that is not.
         """
         its, own = self.view.classes, student.classes
-        if self.check_classes and its and own and its != own:  # a bare RPN tells none apart
+        if self.class_map is not None:
+            _known_once("teacher's", [pair[0] for pair in self.class_map], its)
+            _known_once("student's", [pair[1] for pair in self.class_map], own)
+        elif self.check_classes and its and own and its != own:  # a bare RPN tells none apart
             raise ValueError(
-                f"the teacher knows {its} classes, the student {own}: another data set's teacher? Set "
-                "teacher.check_classes=False where only features are compared"
+                f"the teacher knows {its} classes, the student {own}: another data set's teacher? Say which are the "
+                "same by teacher.class_map=[(the teacher's, the student's), ...], or set teacher.check_classes=False "
+                "where only features are compared"
             )
         self.renormalise = Renormalise(preprocessor, self.detector.data_preprocessor)
 
@@ -148,3 +168,28 @@ class Teacher:
             name: sight[name] if self.view.stage(name) == "roi" else self.renormalise.crop(sight[name], inputs, batch)
             for name in names
         }
+
+
+def _known_once(whose: str, classes: Sequence[int], known: int | None) -> None:
+    for index in classes:
+        if not 0 <= index < (known or 0) or classes.count(index) > 1:
+            raise ValueError(
+                f"teacher.class_map names the {whose} classes {list(classes)}; each at most once, of 0 to "
+                f"{(known or 0) - 1}, is expected"
+            )
+
+
+def teachers_of(cfg: Mapping[str, Any]) -> dict[str, Teacher]:
+    """The teachers of a config by name: several of `dict(a=dict(config=...), b=...)`, or the one, under "teacher".
+
+    Raises:
+        FileNotFoundError: A config or checkpoint is not there.
+        ValueError: A key is missing or unknown, or weights do not fit; names the teacher.
+    """
+    if not cfg or not all(isinstance(one, Mapping) for one in cfg.values()):
+        return {"teacher": Teacher.from_config(cfg)}
+    teachers = {}
+    for name, one in cfg.items():
+        with blamed(f"teacher.{name}"):
+            teachers[str(name)] = Teacher.from_config(one)
+    return teachers

@@ -19,11 +19,11 @@ from mmengine.logging import MMLogger
 
 from det_distill.configs import at_least, opened
 from det_distill.stills import still_dataset
-from det_distill.teacher import Teacher
+from det_distill.teacher import Teacher, teachers_of
 
 
 def teacher_map(teacher: Teacher, cfg: Config, images: int) -> float:
-    """COCO mAP of a teacher on images of a distillation config, in [0, 1].
+    """COCO mAP of a teacher on images of a distillation config, in [0, 1], over the classes it shares with them.
 
     The images lie evenly spread over the validation split, or the training split where there is no other. They go
     through the pipeline of the teacher's own config (the student's, where that one has none) and the teacher's own
@@ -45,7 +45,7 @@ def teacher_map(teacher: Teacher, cfg: Config, images: int) -> float:
     own = _pipeline(teacher.config)
     pipeline = Compose(own) if own else dataset.pipeline
     chosen = np.unique(np.linspace(0, len(dataset) - 1, images).round().astype(int)).tolist()
-    samples = [_sample(teacher.detector, dataset.get_data_info(index), pipeline) for index in chosen]
+    samples = [_sample(teacher, dataset.get_data_info(index), pipeline) for index in chosen]
     if not any(sample["instances"] for sample in samples):
         raise ValueError(f"{split}_dataloader.dataset: no boxes in {len(samples)} of its images; name more images")
     return _coco_map(samples, dataset.metainfo)
@@ -73,10 +73,17 @@ def _pipeline(cfg: Config) -> list[dict[str, Any]]:
 
 
 @torch.no_grad()
-def _sample(detector: Any, info: dict[str, Any], pipeline: Any) -> dict[str, Any]:
-    """One image's detections and truth, in pixels of the file, as MMDetection's metrics take them."""
+def _sample(teacher: Teacher, info: dict[str, Any], pipeline: Any) -> dict[str, Any]:
+    """One image's detections and truth, in pixels of the file and in the data set's classes, as metrics take them."""
     truth = [dict(one) for one in info["instances"]]
-    [found] = detector.test_step(pseudo_collate([pipeline(info)]))
+    [found] = teacher.detector.test_step(pseudo_collate([pipeline(info)]))
+    if teacher.class_map is not None:
+        its, own = (list(classes) for classes in zip(*teacher.class_map, strict=True))
+        truth = [one for one in truth if one["bbox_label"] in own]
+        shown = found.pred_instances
+        shown = shown[torch.isin(shown.labels, shown.labels.new_tensor(its))]
+        shown.labels = shown.labels.new_tensor([own[its.index(label)] for label in shown.labels.tolist()])
+        found.pred_instances = shown
     return dict(found.to_dict(), instances=truth)
 
 
@@ -106,7 +113,7 @@ def _quiet() -> Iterator[None]:
 def check_teacher(
     config: str, images: int = 32, min_map: float = 0.02, cfg_options: dict[str, Any] | None = None
 ) -> float:
-    """Load the teacher of a distillation config strictly, print what was loaded and its mAP, and return the mAP.
+    """Load each teacher of a distillation config strictly, print what was loaded and its mAP; return the least mAP.
 
     Args:
         config: Path of the distillation config.
@@ -121,10 +128,11 @@ def check_teacher(
     cfg = opened(config, cfg_options)
     if "teacher" not in cfg.model:
         raise ValueError(f"{config}: model.type='{cfg.model.get('type')}' has no teacher; a Distiller's is expected")
-    teacher = Teacher.from_config(cfg.model.teacher)
-    weights = teacher.detector.state_dict().values()
-    print(f"{teacher.checkpoint}: all {len(weights)} weights loaded ({sum(w.numel() for w in weights):,} numbers)")
-    found = teacher_map(teacher, cfg, images)
-    print(f"mAP {found:.3f} on {images} images (at least {min_map:g} wanted)")
-    demand(teacher, found, min_map, images)
-    return found
+    found = []
+    for teacher in teachers_of(cfg.model.teacher).values():
+        weights = teacher.detector.state_dict().values()
+        print(f"{teacher.checkpoint}: all {len(weights)} weights loaded ({sum(w.numel() for w in weights):,} numbers)")
+        found.append(teacher_map(teacher, cfg, images))
+        print(f"mAP {found[-1]:.3f} on {images} images (at least {min_map:g} wanted)")
+        demand(teacher, found[-1], min_map, images)
+    return min(found)

@@ -5,20 +5,21 @@ from typing import Any
 
 from mmdet.registry import MODELS
 
-from det_distill.configs import blamed, build
+from det_distill.configs import blamed, build, choice
+from det_distill.teacher import Teacher
 from det_distill.terms.base import Term
-from det_distill.views.two_stage import TRAINING, TwoStageView
+from det_distill.views.base import TRAINING, View
 
 
 def wired_terms(
-    configs: Mapping[str, Any], student: TwoStageView, teacher: TwoStageView, scale: float
+    configs: Mapping[str, Any], student: View, teachers: Mapping[str, Teacher], scale: float
 ) -> dict[str, Term]:
-    """Build every term and fit it to both nets, from one dry run a side.
+    """Build every term and fit it to both nets, from one dry run of each net.
 
     Args:
         configs: Terms by name; None leaves one out.
         student: The student's view.
-        teacher: The teacher's view.
+        teachers: The teachers by name.
         scale: Pixels of the student's input a pixel of the batch.
 
     Raises:
@@ -31,18 +32,36 @@ def wired_terms(
         if not name.isidentifier():
             raise ValueError(f"terms: {name!r} is no identifier; it becomes the log name 'loss_{name}'")
         with blamed(f"terms.{name}"):
-            terms[name] = build(MODELS, cfg)
-            for tap in terms[name].taps:
+            terms[name] = term = build(MODELS, {key: value for key, value in cfg.items() if key != "teacher"})
+            term.teachers = _whom(term, cfg.get("teacher"), list(teachers))
+            for tap in term.taps:
                 student.stage(tap)
-            for tap in shared(terms[name].taps):
-                teacher.stage(tap)
-    taps = sorted({tap for term in terms.values() for tap in term.taps})
+            for tap in shared(term.taps):
+                for one in term.teachers:
+                    teachers[one].view.stage(tap)
     with blamed("terms"):
-        own, its = student.anatomy(taps, scale), teacher.anatomy(shared(taps))
+        own = student.anatomy(sorted({tap for term in terms.values() for tap in term.taps}), scale)
+        its = {name: one.anatomy(taps_of(terms.values(), name)) for name, one in teachers.items()}
     for name, term in terms.items():
         with blamed(f"terms.{name}"):
-            term.wire(own, its)
+            known = {one: its[one] for one in term.teachers}
+            term.wire(own, known if term.ensemble else known[term.teachers[0]])
     return terms
+
+
+def _whom(term: Term, named: Any, known: list[str]) -> tuple[str, ...]:
+    """The teachers of a term: those its config names, or all there are."""
+    wanted = known if named is None else [named] if isinstance(named, str) else list(named)
+    for one in wanted:
+        choice("teacher", one, known)
+    if len(wanted) != 1 and not term.ensemble:
+        raise ValueError(f"{type(term).__name__} learns from one teacher; set teacher= to one of {', '.join(known)}")
+    return tuple(wanted)
+
+
+def taps_of(terms: Iterable[Term], teacher: str) -> list[str]:
+    """What some terms ask of a teacher, in order."""
+    return shared(sorted({tap for term in terms if teacher in term.teachers for tap in term.taps}))
 
 
 def shared(taps: Iterable[str]) -> list[str]:

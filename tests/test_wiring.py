@@ -3,18 +3,18 @@
 from mmdet.registry import MODELS
 
 import tiny
-from det_distill.views.two_stage import TwoStageView
+from det_distill.views.base import View
 
 
 def test_three_terms_cost_one_dry_run_a_side(tmp_path, monkeypatch):
     sides = []
-    plain = TwoStageView.dry_run
+    plain = View.dry_run
 
     def counted(view, names):
         sides.append((view.side, sorted(names)))
         return plain(view, names)
 
-    monkeypatch.setattr(TwoStageView, "dry_run", counted)
+    monkeypatch.setattr(View, "dry_run", counted)
     terms = dict(
         imitation=tiny.imitation(),
         soft=dict(type="WeightedSoftLabels", head="roi", weight=0.5),

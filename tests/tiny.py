@@ -12,6 +12,7 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate
+from mmengine.hub import get_config
 from mmengine.structures import InstanceData
 from PIL import Image
 
@@ -68,6 +69,27 @@ def rpn(width: int = 8, fpn: int = 16) -> ConfigDict:
     model.type = "RPN"
     model.train_cfg = dict(rpn=model.train_cfg.rpn)
     model.test_cfg = dict(rpn=model.test_cfg.rpn)
+    return model
+
+
+SINGLE_STAGE = {
+    "retinanet": "retinanet/retinanet_r18_fpn_1x_coco.py",
+    "fcos": "fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py",
+    "atss": "atss/atss_r50_fpn_1x_coco.py",
+    "gfl": "gfl/gfl_r50_fpn_1x_coco.py",
+}
+
+
+def single_stage(kind: str, width: int = 8, fpn: int = 16, classes: int = 3, **preprocessor: Any) -> ConfigDict:
+    """A stock single-stage detector on ResNet-18 at a given base width, its levels at strides 8 to 128."""
+    model = get_config(f"mmdet::{SINGLE_STAGE[kind]}").model
+    norm = dict(type="BN", requires_grad=True)
+    model.backbone = dict(faster_rcnn(width).backbone, norm_cfg=norm)
+    model.neck.update(in_channels=[width, 2 * width, 4 * width, 8 * width], out_channels=fpn)
+    model.bbox_head.update(num_classes=classes, in_channels=fpn, feat_channels=fpn, stacked_convs=1)
+    if kind != "retinanet":
+        model.bbox_head.norm_cfg = dict(type="GN", num_groups=4)
+    model.data_preprocessor.update(preprocessor)
     return model
 
 

@@ -29,7 +29,7 @@ def feature_picture(model: Distiller, name: str, image: draw.Picture, sample: De
     data = model.data_preprocessor(as_batch(image, sample), False)
     whole, small, _ = model.shrink(data["inputs"], data["data_samples"])
     own = model.view.run(small, [term.tap])
-    its = model.teacher.watch(whole, data["data_samples"], [term.tap], None)
+    its = model.teachers[term.teachers[0]].watch(whole, data["data_samples"], [term.tap], None)
 
     height, width = whole.shape[2:]
     zoom = draw.zoom_for(width)

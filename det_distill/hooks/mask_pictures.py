@@ -66,7 +66,7 @@ class MaskVisualizationHook(Hook):
             Contender(f"{name}: {type(term.mask).__name__}", term.mask, term.grid, own=True)
             for name, term in terms.items()
         ]
-        priors, divisor = model.view.rpn.prior_generator, getattr(model.data_preprocessor, "pad_size_divisor", 1)
+        priors, divisor = model.view.priors, getattr(model.data_preprocessor, "pad_size_divisor", 1)
         with evaluating(model), untouched():
             for index, (image, sample) in enumerate(self._stills):
                 slide = slide_of(index, *_as_fed(model, image, sample), priors, divisor, self._classes)

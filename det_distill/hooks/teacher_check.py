@@ -31,16 +31,19 @@ class TeacherCheckHook(Hook):
         self.images, self.min_map = int(at_least("images", images, 0)), at_least("min_map", min_map, 0)
 
     def before_train(self, runner: Runner) -> None:
-        teacher, student = unwrapped(runner).teacher, unwrapped(runner).view
         if not self.images:
             return
-        if not teacher.view.classes or student.classes not in (None, teacher.view.classes):
-            runner.logger.info("teacher check: left out, the teacher does not tell the student's classes apart")
-            return
-        with untouched():
-            found = teacher_map(teacher, runner.cfg, self.images)
-        runner.logger.info(f"teacher check: mAP {found:.3f} on {self.images} images")
-        try:
-            demand(teacher, found, self.min_map, self.images)
-        except ValueError as error:
-            raise ValueError(f"{error} TeacherCheckHook(min_map=...) lowers the bar") from error
+        model = unwrapped(runner)
+        for name, teacher in model.teachers.items():
+            title = "teacher check" if len(model.teachers) == 1 else f"teacher check, {name}"
+            known = teacher.view.classes
+            if not known or (teacher.class_map is None and model.view.classes not in (None, known)):
+                runner.logger.info(f"{title}: left out, the teacher does not tell the student's classes apart")
+                continue
+            with untouched():
+                found = teacher_map(teacher, runner.cfg, self.images)
+            runner.logger.info(f"{title}: mAP {found:.3f} on {self.images} images")
+            try:
+                demand(teacher, found, self.min_map, self.images)
+            except ValueError as error:
+                raise ValueError(f"{error} TeacherCheckHook(min_map=...) lowers the bar") from error

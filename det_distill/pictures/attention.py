@@ -44,7 +44,10 @@ def teacher_for(config: str, model: ConfigDict, checkpoint: str | None) -> tuple
         return (Teacher(config, checkpoint), "") if checkpoint else (None, "no checkpoint was given")
     if (model.student.get("scale") or 1) != 1:
         return None, "the teacher sees another resolution than the student's shown here"
-    wanted = model.teacher if checkpoint is None else {**model.teacher, "checkpoint": checkpoint}
+    wanted = model.teacher
+    if "config" not in wanted:  # several: the first is shown
+        wanted = next(iter(wanted.values()), wanted)
+    wanted = wanted if checkpoint is None else {**wanted, "checkpoint": checkpoint}
     path = wanted.get("checkpoint")
     if checkpoint is None and isinstance(path, str) and not Path(path).is_file():
         return None, f"there is no teacher.checkpoint {path}"
@@ -60,6 +63,8 @@ def maps_of(teacher: Teacher, image: Picture, levels: Sequence[Level]) -> dict[s
         image: (H, W, 3) uint8 RGB, not padded.
         levels: The student's; the teacher's maps are found by stride.
 
+    A single-stage detector's detections stand for proposals.
+
     Returns:
         Per title and level (h, w): uint8, 0 to 255 for 0 to 1, or bool for the proposals; zero on the padding; None
         where the teacher has no map of the stride. Attention is the mean over channels of the squared features, from
@@ -71,12 +76,9 @@ def maps_of(teacher: Teacher, image: Picture, levels: Sequence[Level]) -> dict[s
     inputs, [sample] = data["inputs"], data["data_samples"]
     tap = "neck" if detector.with_neck else "backbone"
     strides = [spec.stride for spec in view.anatomy([tap]).maps(tap)]
-    seen = view.run(inputs, [tap, "rpn.logits", "rpn.deltas"])
+    seen, (boxes,) = view.best_boxes(inputs, [sample.metainfo], [tap])
     shown: dict[float, Tensor] = dict(zip(strides, seen[tap], strict=True))
-    (found,) = view.rpn.predict_by_feat(
-        list(seen["rpn.logits"]), list(seen["rpn.deltas"]), batch_img_metas=[sample.metainfo]
-    )
-    scene = Scene([found.bboxes[:PROPOSALS]], [torch.zeros(0, 4)], [shape])
+    scene = Scene([boxes[:PROPOSALS]], [torch.zeros(0, 4)], [shape])
 
     kept = [level for level in levels if level.stride[0] in shown]
     # Each box on the one level that ProposalMimic crops it from.

@@ -42,9 +42,13 @@ class Term(nn.Module):
     Args:
         weight: Multiplier of the term's value in the student's loss.
         schedule: Config of a schedule (`Warmup`, `Ramp`, `Decay`, `Window`), or None for a constant weight.
+
+    In a config a term may also name its `teacher`, where there are several.
     """
 
     taps: tuple[str, ...] = ()
+    ensemble = False  # whether it learns from several teachers at once
+    teachers: tuple[str, ...] = ()  # whom it learns from, by name
 
     def __init__(self, weight: float, schedule: dict[str, Any] | None = None) -> None:
         super().__init__()
@@ -55,17 +59,25 @@ class Term(nn.Module):
         """Weight times schedule at the running step and epoch (0 and 0 outside a Runner)."""
         return self.weight * factor(self.schedule)
 
-    def wire(self, student: Anatomy, teacher: Anatomy) -> None:
+    def wire(self, student: Anatomy, teacher: Any) -> None:
         """Check that both sides fit, and build what depends on their channels.
+
+        Args:
+            student: The student.
+            teacher: The teacher's `Anatomy`; with `ensemble`, that of each of its teachers by name.
 
         Raises:
             ValueError: The term cannot be wired.
         """
 
-    def forward(
-        self, student: Mapping[str, Any], teacher: Mapping[str, Any], batch: Batch
-    ) -> Tensor | dict[str, Tensor]:
-        """The unweighted value: a scalar, or scalars by part."""
+    def forward(self, student: Mapping[str, Any], teacher: Any, batch: Batch) -> Tensor | dict[str, Tensor]:
+        """The unweighted value: a scalar, or scalars by part.
+
+        Args:
+            student: What the student showed of the batch, by tap.
+            teacher: What the teacher shows of it, by tap; with `ensemble`, that of each of its teachers by name.
+            batch: Ground truth and priors.
+        """
         raise NotImplementedError
 
 

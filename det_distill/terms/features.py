@@ -66,7 +66,7 @@ class FeatureImitation(Term):
     def wire(self, student: Anatomy, teacher: Anatomy) -> None:
         self.pairs = paired(student, teacher, self.tap, self.strides, self.resize)
         self.grid = [pair.strides[0] for pair in self.pairs]
-        anchors = prior_strides(student.rpn.prior_generator)
+        anchors = prior_strides(student.priors)
         if self.mask.needs_anchors and not set(self.grid) <= set(anchors):
             raise ValueError(
                 f"{type(self.mask).__name__} needs anchors at strides {self.grid}, the student's have {anchors}; set "

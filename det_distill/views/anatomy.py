@@ -1,6 +1,6 @@
 """What a detector is made of, as a term finds it before training: maps, strides, anchors, box coders."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,16 +31,27 @@ class Anatomy:
     Attributes:
         side: "student" or "teacher", for messages.
         shows: By tap, a `MapSpec` per level, or the shape behind N.
-        rpn: The RPN head.
-        head: The box head of the RoI stage; None on a bare RPN.
+        rpn: The RPN head; None on a single-stage detector.
+        head: The box head of the RoI stage; None without one.
         scale: Pixels of its input a pixel of the batch: below 1 on a student of lower resolution.
+        dense: The single-stage head; None on a two-stage detector.
+        classify: Class logits of RoI features; None without a RoI head.
+        class_map: Of a teacher of other classes, pairs of its class and the student's.
     """
 
     side: str
     shows: Mapping[str, tuple[MapSpec, ...] | tuple[int, ...]]
-    rpn: Any
+    rpn: Any = None
     head: Any = None
     scale: float = 1.0
+    dense: Any = None
+    classify: Callable[[torch.Tensor], torch.Tensor] | None = None
+    class_map: tuple[tuple[int, int], ...] | None = None
+
+    @property
+    def priors(self) -> Any:
+        """The prior generator of the head that judges every cell."""
+        return (self.rpn or self.dense).prior_generator
 
     def maps(self, tap: str) -> tuple[MapSpec, ...]:
         """The levels of a tap.

@@ -4,7 +4,7 @@ Why: hooks and wrapped methods see a stock detector at work without changing it,
 the block ends, so nothing outlives a step and nothing is pickled or deep-copied by accident.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -71,6 +71,16 @@ class Recorder:
         setattr(owner, method, recorded)
         # What another recorder or the user had put there comes back.
         self._undo.append(lambda: setattr(owner, method, before) if before else delattr(owner, method))
+
+    def last_inputs(self, name: str, owner: nn.Module, modules: Sequence[nn.Module]) -> None:
+        """Record, of each forward of `owner`, a copy of what each of the modules was last given in it."""
+        given: dict[nn.Module, Tensor] = {}
+
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            given[module] = args[0].clone()  # now: an in-place ReLU is about to rectify it
+
+        self._undo.extend(module.register_forward_pre_hook(hook).remove for module in modules)
+        self.watch(name, owner, lambda *_: tuple(given.pop(module) for module in modules))
 
     def calls(self, name: str) -> tuple[Any, ...]:
         """Every recorded value, in order: a head shared by the levels of a pyramid runs once per level."""

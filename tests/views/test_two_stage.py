@@ -15,10 +15,13 @@ from torch.nn import functional as F
 
 import tiny
 from det_distill.views.anatomy import MapSpec
-from det_distill.views.two_stage import NAMES, PROPOSALS, ROIS, RPN_TARGETS, TRAINING, TwoStageView
+from det_distill.views.base import PREACTIVATION, PROPOSALS, ROIS, RPN_TARGETS, TRAINING
+from det_distill.views.families import view_of
+from det_distill.views.two_stage import TwoStageView
 
 KINDS = {"fpn": tiny.faster_rcnn, "c4": tiny.c4}
 LAYER3 = "backbone.layer3"
+NAMES = {PREACTIVATION, *TwoStageView.sources, *TRAINING}
 # By detector: channels and strides of the maps, RPN anchors a cell, channels of a RoI's features.
 FPN_MAPS = dict(backbone=[(8, 4), (16, 8), (32, 16), (64, 32)], neck=[(16, s) for s in (4, 8, 16, 32, 64)])
 SHAPES = {"fpn": (FPN_MAPS, 3, 16), "c4": (dict(backbone=[(32, 16)]), 9, 32)}
@@ -62,7 +65,15 @@ def by_hand(det: nn.Module, inputs: Tensor, rois: Tensor) -> dict[str, Any]:
     x = inputs
     for layer in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3"):
         x = getattr(det.backbone, layer)(x)
+    y, before = det.backbone.maxpool(det.backbone.relu(det.backbone.bn1(det.backbone.conv1(inputs)))), []
+    for name in det.backbone.res_layers:
+        for block in getattr(det.backbone, name):
+            skip = block.downsample(y) if block.downsample else y
+            raw = block.norm2(block.conv2(block.norm1(block.conv1(y)).clamp(min=0))) + skip
+            y = raw.clamp(min=0)
+        before.append(raw)
     return {
+        PREACTIVATION: [before[index] for index in det.backbone.out_indices],
         "backbone": backbone, "neck": maps, "rpn.logits": [a for a, _ in rpn], "rpn.deltas": [b for _, b in rpn],
         "roi.features": features, "roi.embedding": embedding, "roi.logits": box.fc_cls(embedding),
         "roi.deltas": box.fc_reg(embedding), LAYER3: [x],
@@ -166,6 +177,7 @@ def test_a_dry_run_finds_channels_and_strides(kind: str, detector: nn.Module):
     strides = [s for _, s in maps.get("neck", maps["backbone"])]
     expected = {name: tuple(MapSpec(*level) for level in levels) for name, levels in maps.items()} | {
         LAYER3: (MapSpec(32, 16),),
+        PREACTIVATION: tuple(MapSpec(*level) for level in maps["backbone"]),
         "rpn.logits": tuple(MapSpec(anchors, s) for s in strides),
         "rpn.deltas": tuple(MapSpec(4 * anchors, s) for s in strides),
         "roi.features": (channels, 7, 7), "roi.embedding": (32,), "roi.logits": (4,), "roi.deltas": (12,),
@@ -244,18 +256,22 @@ def other_family(name: str) -> nn.Module:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("retinanet/retinanet_r18_fpn_1x_coco.py", "the student is a RetinaNet; a two-stage detector with an RPN"),
+        (
+            "detr/detr_r50_8xb2-150e_coco.py",
+            "the student is a DETR; a two-stage detector with an RPN, or a single-stage",
+        ),
         ("cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py", "the student's CascadeRoIHead is a cascade"),
         ("fast_rcnn", "the student is a FastRCNN; a two-stage detector with an RPN"),
     ],
 )
 def test_other_families_are_refused_by_name(name: str, said: str):
     with pytest.raises(ValueError, match=said):
-        TwoStageView(other_family(name), "student")
+        view_of(other_family(name), "student")
 
 
 def test_every_stable_name_is_shown_by_a_detector_with_a_neck():
-    assert TwoStageView(built("fpn"), "student").names() == NAMES
+    names = TwoStageView(built("fpn"), "student").names()
+    assert set(names) == NAMES
 
 
 # ---------------------------------------------------------------- what only a training student shows
@@ -324,7 +340,7 @@ def test_other_students_show_what_they_name(kind: str, absent: set[str]):
     """Every name a view offers is there after a training step; what a detector has not, it does not offer."""
     detector = deepcopy(built(kind)).eval()
     view = TwoStageView(detector, "student")
-    assert set(view.names()) == set(NAMES) - absent
+    assert set(view.names()) == NAMES - absent
     inputs, samples = batch_of(detector)
     names = [name for name in view.names() if name != "roi.embedding"]
     with view.record(names) as seen:

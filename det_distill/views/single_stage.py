@@ -1,0 +1,58 @@
+"""What a single-stage detector shows of one batch: its maps, and class logits and boxes of every cell.
+
+Names beside those of every `View`: `head.logits`, `head.deltas` (tuples of (B, A * K, H, W) and of (B, A * D, H, W):
+D is 4, or on GFL the bins of four distances).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmdet.models.dense_heads import AnchorFreeHead, AnchorHead
+from mmdet.models.detectors import RPN, SingleStageDetector
+from torch import Tensor, nn
+
+from det_distill.views.anatomy import Anatomy
+from det_distill.views.base import TRUNK, View, part
+from det_distill.views.sight import Sight
+from det_distill.views.taps import Recorder
+
+
+class SingleStageView(View):
+    """Watches RetinaNet, FCOS, ATSS, GFL and their kin under the names above."""
+
+    heads = ("head",)
+    sources = TRUNK | {"head.logits": ("bbox_head", part(0)), "head.deltas": ("bbox_head", part(1))}
+
+    @staticmethod
+    def shows(detector: nn.Module) -> bool:
+        """Whether a detector is of this family: anchors or points on a grid, judged cell by cell."""
+        known = isinstance(detector, SingleStageDetector) and not isinstance(detector, RPN)
+        return known and isinstance(detector.bbox_head, AnchorHead | AnchorFreeHead)
+
+    @property
+    def dense(self) -> Any:
+        """The head."""
+        return self.detector.bbox_head
+
+    @property
+    def priors(self) -> Any:
+        return self.dense.prior_generator
+
+    @property
+    def classes(self) -> int:
+        return int(self.dense.num_classes)
+
+    def _run_head(self, head: str, maps: Any, rois: Tensor | None) -> None:
+        self.dense(maps)
+
+    @torch.no_grad()
+    def best_boxes(self, inputs: Tensor, metas: Sequence[dict[str, Any]], names: Sequence[str]) -> tuple[Sight, Any]:
+        with Recorder() as recorder:
+            recorder.watch("dense", self.dense)
+            seen = self.run(inputs, [*names, "head.logits"])
+        found = self.dense.predict_by_feat(*recorder.calls("dense")[0], batch_img_metas=list(metas))
+        return seen, tuple(one.bboxes for one in found)
+
+    def anatomy(self, names: Sequence[str], scale: float = 1.0) -> Anatomy:
+        return Anatomy(self.side, self.dry_run(names), scale=scale, dense=self.dense)
