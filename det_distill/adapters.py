@@ -42,8 +42,9 @@ class ConvAdapter(nn.Module):
         teacher_channels: C of the teacher's map; inferred likewise.
         kernel: 1 or 3.
         relu: Rectify the result: for a teacher's map taken behind a ReLU. Pyramid levels are signed, so no.
-        init_std: Standard deviation of the truncated normal weights (the imitation paper's code: 1e-4);
-            None keeps PyTorch's default. The bias starts at 0 either way where given.
+        init_std: Standard deviation of the truncated normal weights (the imitation paper's code: 1e-4), with a bias of
+            0; None keeps PyTorch's default.
+        norm: Batch norm behind the convolution, which then has no bias: the connector of activation boundaries.
     """
 
     def __init__(
@@ -53,20 +54,22 @@ class ConvAdapter(nn.Module):
         kernel: int = 3,
         relu: bool = False,
         init_std: float | None = None,
+        norm: bool = False,
     ) -> None:
         super().__init__()
         if kernel not in (1, 3):
             raise ValueError(f"kernel={kernel}; an adapter's convolution is 1 or 3 wide")
-        self.conv = conv = nn.Conv2d(student_channels, teacher_channels, kernel, padding=kernel // 2)
+        self.conv = nn.Conv2d(student_channels, teacher_channels, kernel, padding=kernel // 2, bias=not norm)
+        self.norm = nn.BatchNorm2d(teacher_channels) if norm else nn.Identity()
         self.relu = relu
         if init_std is not None:
             nn.init.trunc_normal_(self.conv.weight, std=init_std, a=-2 * init_std, b=2 * init_std)
-            assert conv.bias is not None
-            nn.init.zeros_(conv.bias)
+            if self.conv.bias is not None:
+                nn.init.zeros_(self.conv.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_student, H, W) to (B, C_teacher, H, W)."""
-        x = self.conv(x)
+        x = self.norm(self.conv(x))
         return torch.relu(x) if self.relu else x
 
 

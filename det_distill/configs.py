@@ -141,10 +141,32 @@ def build(registry: Registry, cfg: Mapping[str, Any]) -> Any:
     cls = registry.get(name)
     if cls is None:
         raise ValueError(f"type='{name}' is not registered{suggestion(name, registry.module_dict)}")
-    parameters = inspect.signature(cls).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        only_keys((key for key in cfg if key != "type"), tuple(parameters), name)
+    known = _arguments(cls)
+    if known is not None:
+        only_keys((key for key in cfg if key != "type"), known, name)
     return registry.build(dict(cfg))
+
+
+def _arguments(cls: Any) -> tuple[str, ...] | None:
+    """What a class may be built with; where it hands `**others` on, what its bases may too. None if it takes anything.
+
+    Example:
+        >>> class Base:
+        ...     def __init__(self, weight): ...
+        >>> class Child(Base):
+        ...     def __init__(self, tap, **others): ...
+        >>> _arguments(Child)
+        ('tap', 'weight')
+    """
+    found: list[str] = []
+    for one in inspect.getmro(cls) if inspect.isclass(cls) else (cls,):
+        if inspect.isclass(one) and "__init__" not in vars(one):
+            continue
+        parameters = inspect.signature(one).parameters.values()
+        found += [each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
+        if not any(each.kind is each.VAR_KEYWORD for each in parameters):
+            return tuple(found)
+    return None
 
 
 @contextmanager

@@ -101,7 +101,7 @@ class Distiller(BaseDetector):
             losses = self._weighted(self.student.loss(inputs, samples))
         rois = self.shrink.to_batch(seen[ROIS]) if boxes else None
         shown = {name: self.teachers[name].watch(whole, batch_data_samples, its, rois) for name, its in asked.items()}
-        batch = Batch(Scene.from_samples(samples), samples, self.view.priors, self.shrink.scale) if active else None
+        batch = Batch(Scene.from_samples(samples), samples, self.view.priors) if active else None
         values: dict[str, Tensor | dict[str, Tensor]] = {}
         for name, term in active.items():
             known = {one: shown[one] for one in term.teachers}

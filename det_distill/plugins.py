@@ -10,32 +10,56 @@ from det_distill.metrics import fast_coco, miss_rate
 from det_distill.metrics import kitti as kitti_metric
 from det_distill.models import necks, res_stage, rfcn, vgg
 from det_distill.quantise import Quantiser
-from det_distill.terms import boxes, features, logits, proposals
+from det_distill.terms.feature import (
+    activation_boundary,
+    attention,
+    fsp,
+    holistic,
+    imitation,
+    neuron_selection,
+    proposals,
+    selectivity,
+)
+from det_distill.terms.relation import darkrank, pair_wise, rkd, triplet
+from det_distill.terms.response import boundary, bounded_regression, pixel_wise, soft_labels, weighted_soft_labels
 
 __all__ = [
+    "activation_boundary",
     "adapter_state",
     "adapters",
-    "boxes",
+    "attention",
+    "boundary",
+    "bounded_regression",
+    "darkrank",
     "distiller",
     "exact_resume",
     "fast_coco",
-    "features",
+    "fsp",
     "gradient_report",
+    "holistic",
+    "imitation",
     "kitti",
     "kitti_metric",
-    "logits",
     "mask_pictures",
     "masks",
     "miss_rate",
     "necks",
+    "neuron_selection",
+    "pair_wise",
+    "pixel_wise",
     "progress",
     "proposals",
     "res_stage",
     "rfcn",
+    "rkd",
     "schedules",
+    "selectivity",
+    "soft_labels",
     "teacher_check",
+    "triplet",
     "vgg",
     "voc_folder",
+    "weighted_soft_labels",
 ]
 
 allow_mmengine_types()

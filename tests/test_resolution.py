@@ -21,7 +21,7 @@ import tiny
 from det_distill.resolution import Shrink
 from det_distill.scene import Scene
 from det_distill.terms.base import Batch
-from det_distill.terms.proposals import ProposalMimic
+from det_distill.terms.feature.proposals import ProposalMimic
 from det_distill.views.anatomy import Anatomy, MapSpec
 
 PAD = 7.0
@@ -368,7 +368,7 @@ def test_crops_of_both_sides_show_the_same_region_on_the_same_level(resize: bool
 
 def test_proposals_are_cropped_from_the_teacher_at_twice_their_place(teacher):
     model = half(teacher, one=dict(type="ProposalMimic", tap="neck", weight=1, strides=SHARED))
-    own, its = model.terms["one"].extractors
+    own, its = model.terms["one"].crops.extractors
     calls = seen_by(dict(own=own, its=its))
     tiny.losses(model, tiny.batch())
     (_, rois), (_, boxes) = calls["own"][0][0], calls["its"][0][0]

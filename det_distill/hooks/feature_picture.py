@@ -6,7 +6,7 @@ from mmdet.structures import DetDataSample
 from det_distill.distiller import Distiller
 from det_distill.pictures import draw
 from det_distill.stills import as_batch
-from det_distill.terms.features import FeatureImitation
+from det_distill.terms.feature.imitation import FeatureImitation
 
 COLOURS = {"student, adapted": (240, 110, 20), "teacher": (0, 170, 120), "difference": (215, 60, 160)}
 

@@ -17,7 +17,7 @@ from det_distill.pictures.draw import Picture, resize
 from det_distill.pictures.sheets import sheet, slide_of
 from det_distill.randomness import untouched
 from det_distill.stills import picture, still_dataset
-from det_distill.terms.features import FeatureImitation
+from det_distill.terms.feature.imitation import FeatureImitation
 
 
 @HOOKS.register_module()

@@ -10,13 +10,13 @@ from mmengine.config import ConfigDict
 from numpy.typing import NDArray
 from torch import Tensor
 
+from det_distill.crops import FINEST
 from det_distill.masks import GtBoxMask
 from det_distill.pictures.draw import Picture
 from det_distill.quantise import quantise
 from det_distill.scene import Level, Scene, whole_image
 from det_distill.stills import as_batch
 from det_distill.teacher import Teacher
-from det_distill.terms.proposals import FINEST
 
 PROPOSALS = 128  # as ProposalMimic's default
 TITLES = ("teacher: attention", "teacher: quantised features", f"teacher: {PROPOSALS} best proposals")

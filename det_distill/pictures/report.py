@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from det_distill.masks import ASSIGNMENTS, AnchorIoUMask, FullMask
+from det_distill.masks import AnchorIoUMask, FullMask
+from det_distill.masks.anchor_iou import ASSIGNMENTS
 from det_distill.pictures.contenders import Contender
 from det_distill.pictures.draw import Colour, Picture
 from det_distill.scene import Level, Scene

@@ -1,1 +1,1 @@
-"""What is compared: one file per kind of knowledge."""
+"""What is compared: responses, features, relations; one file per method. `base`, `maps` and `embeddings` are shared."""

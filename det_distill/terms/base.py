@@ -24,13 +24,11 @@ class Batch:
         scene: Ground truth, in pixels of the student's input.
         samples: MMDetection's data samples, likewise.
         priors: The student's prior generator.
-        scale: Pixels of the student's input a pixel of the teacher's.
     """
 
     scene: Scene
     samples: Sequence[Any]
     priors: Any
-    scale: float = 1.0
 
 
 class Term(nn.Module):

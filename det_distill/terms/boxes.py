@@ -1,74 +1,95 @@
-"""Response-based knowledge: the box deltas of both heads on the same boxes or anchors."""
+"""What terms of boxes share: the student's boxes, and what both nets show of each."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from mmdet.registry import MODELS
+from mmdet.structures.bbox import bbox2roi
 from torch import Tensor
 
 from det_distill.configs import at_least, choice
-from det_distill.losses.bounded_regression import bounded_regression
-from det_distill.terms.base import HEADS, Batch, Term, per_anchor
-from det_distill.views.anatomy import Anatomy, same_anchors, same_coder
+from det_distill.crops import PairedCrops
+from det_distill.terms.base import Term
+from det_distill.views.anatomy import Anatomy, MapSpec, Pair, paired, same_coder
+from det_distill.views.base import PROPOSALS, ROIS
+
+SOURCES = {"proposals": PROPOSALS, "sampled": ROIS}
 
 
-@MODELS.register_module()
-class BoundedRegression(Term):
-    """A squared box error for the student wherever its teacher is better (Chen et al., NIPS 2017).
-
-    The teacher is a bound, not a target: a positive box counts with its squared distance to the ground truth, in the
-    coder's units, if that plus `margin` exceeds the teacher's, else not at all. The sum is divided by the number of
-    sampled boxes, positive and negative, as the stock box loss beside it is.
+class BoxTerm(Term):
+    """Crops of a tap's maps at the student's boxes, or what the RoI heads show of each sampled box.
 
     Args:
-        head: "roi" (the ground-truth class's slot of class-specific deltas) or "rpn".
-        weight: Multiplier, the paper's lambda.
-        margin: By how much the student must beat its teacher to be left alone.
-        nu: The share of this loss beside the stock smooth L1.
+        tap: What is compared: a tap of maps, cropped at the boxes, each box on one level for both nets; or one of the
+            RoI head ("roi.features", "roi.embedding", "roi.logits", "roi.deltas"), as it is.
+        weight: Multiplier.
+        boxes: "proposals", the student's RPN's `num` best of each image; or "sampled", those its RoI head trains on.
+        num: Proposals an image.
+        size: Cells of a crop, which is a RoIAlign.
+        strides: The student's levels to compare, where not all.
+        resize: For nets of one stride fed at different scales: levels are paired by each net's own stride.
         schedule: See `Term`.
     """
 
     def __init__(
         self,
-        head: str,
-        weight: float = 1.0,
-        margin: float = 0.0,
-        nu: float = 0.5,
+        tap: str,
+        weight: float,
+        boxes: str = "proposals",
+        num: int = 128,
+        size: int = 7,
+        strides: Sequence[int] | None = None,
+        resize: bool = False,
         schedule: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(weight, schedule)
-        self.head = choice("head", head, HEADS)
-        self.margin, self.nu = at_least("margin", margin, 0), at_least("nu", nu, 0)
-        self.taps = (f"{head}.deltas", f"{head}.targets")
+        self.tap, self.strides, self.resize = tap, strides, resize
+        self.num, self.size = int(at_least("num", num, 1)), int(at_least("size", size, 1))
+        self.source = SOURCES[choice("boxes", boxes, SOURCES)]
+        self.taps = (tap,) if tap.startswith("roi.") else (tap, self.source)
+        self.crops: PairedCrops | None = None
+        self.channels = (0, 0)
 
     def wire(self, student: Anatomy, teacher: Anatomy) -> None:
-        same_coder(student, teacher, self.head)
-        if self.head == "rpn":
-            same_anchors(student, teacher)
-        else:
-            classes = [side.head.num_classes for side in (student, teacher) if not side.head.reg_class_agnostic]
-            if len(set(classes)) > 1:
-                raise ValueError(
-                    f"class-specific boxes of {classes[0]} classes on the student, {classes[1]} on the teacher"
-                )
+        own, its = student.shows[self.tap], teacher.shows[self.tap]
+        if isinstance(own[0], MapSpec):
+            self.crops = PairedCrops(
+                self.tap, paired(student, teacher, self.tap, self.strides, self.resize), self.size, student.scale
+            )
+            self.channels = self.crops.pairs[0].channels
+            return
+        if self.tap == "roi.deltas":
+            same_coder(student, teacher, "roi")
+        if len(own) != len(its) or own[1:] != its[1:]:
+            raise ValueError(f"'{self.tap}' has shape (N, *{own}) on the student and (N, *{its}) on the teacher")
+        self.channels = (student.width(self.tap), teacher.width(self.tap))
 
-    def forward(self, student: Mapping[str, Any], teacher: Mapping[str, Any], batch: Batch) -> Tensor:
-        deltas, targets = self.taps
-        if self.head == "rpn":
-            _, _, goals, box_weights, count = student[targets]
-            positive = torch.cat([weights.reshape(-1, 4) for weights in box_weights])[:, 0] > 0
-            goal = torch.cat([one.reshape(-1, 4) for one in goals])[positive]
-            own, its = (per_anchor(side[deltas], 4)[positive] for side in (student, teacher))
-        else:
-            labels, _, goals, box_weights = student[targets]
-            positive = box_weights[:, 0] > 0
-            goal, labels, count = goals[positive], labels[positive], len(labels)
-            own, its = (_slot(side[deltas][positive], labels) for side in (student, teacher))
-        return self.nu * bounded_regression(own, its, goal, self.margin, count)
+    @property
+    def pairs(self) -> Sequence[Pair]:
+        """The levels cropped; none where a tap of the RoI head is compared."""
+        return self.crops.pairs if self.crops else ()
+
+    def rois(self, student: Mapping[str, Any]) -> Tensor:
+        """(N, 5) the boxes compared, behind the index of their image."""
+        boxes = student[self.source]
+        return boxes if isinstance(boxes, Tensor) else bbox2roi([one[: self.num] for one in boxes])
+
+    def compared(self, student: Mapping[str, Any], teacher: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """(N, ...) of both sides."""
+        if self.crops:
+            return self.crops(student, teacher, self.rois(student))
+        return student[self.tap], teacher[self.tap]
 
 
-def _slot(deltas: Tensor, labels: Tensor) -> Tensor:
-    """(P, 4) the deltas of each box's own class, of (P, 4K) class-specific or (P, 4) class-agnostic ones."""
-    slots = deltas.unflatten(1, (-1, 4))
-    return slots[:, 0] if slots.shape[1] == 1 else slots[torch.arange(len(labels), device=labels.device), labels]
+def cells_of(rois: Tensor, size: Sequence[int], stride: int) -> Tensor:
+    """(N, 5) int64: the image, and the cells of a map that each box reaches, at least one; x2 and y2 lie just beyond.
+
+    Args:
+        rois: (N, 5), image index and box.
+        size: H, W.
+        stride: Pixels a cell.
+    """
+    limits = rois.new_tensor([size[1], size[0]])
+    first = (rois[:, 1:3] / stride).floor().clamp(min=0).minimum(limits - 1)
+    last = (rois[:, 3:5] / stride).ceil().minimum(limits).maximum(first + 1)
+    return torch.cat((rois[:, :1], first, last), dim=1).long()

@@ -24,6 +24,10 @@ class Pair:
     strides: tuple[int, int]
 
 
+def _no_rois(_: torch.Tensor) -> torch.Tensor:
+    raise ValueError("a detector without a RoI head classifies no RoI features")
+
+
 @dataclass(frozen=True)
 class Anatomy:
     """One detector before training.
@@ -35,7 +39,7 @@ class Anatomy:
         head: The box head of the RoI stage; None without one.
         scale: Pixels of its input a pixel of the batch: below 1 on a student of lower resolution.
         dense: The single-stage head; None on a two-stage detector.
-        classify: Class logits of RoI features; None without a RoI head.
+        classify: Class logits (N, K + 1) of RoI features (N, C, h, w), where there is a RoI head.
         class_map: Of a teacher of other classes, pairs of its class and the student's.
     """
 
@@ -45,13 +49,20 @@ class Anatomy:
     head: Any = None
     scale: float = 1.0
     dense: Any = None
-    classify: Callable[[torch.Tensor], torch.Tensor] | None = None
+    classify: Callable[[torch.Tensor], torch.Tensor] = _no_rois
     class_map: tuple[tuple[int, int], ...] | None = None
 
     @property
     def priors(self) -> Any:
         """The prior generator of the head that judges every cell."""
         return (self.rpn or self.dense).prior_generator
+
+    def width(self, tap: str) -> int:
+        """Length of the vectors, or channels of the crops, that a tap of the RoI head shows."""
+        first = self.shows[tap][0]
+        if isinstance(first, MapSpec):
+            raise ValueError(f"'{tap}' shows feature maps on the {self.side}, not a tensor per box")
+        return first
 
     def maps(self, tap: str) -> tuple[MapSpec, ...]:
         """The levels of a tap.
@@ -125,7 +136,7 @@ def _meaning(coder: Any) -> dict[str, Any]:
 
 
 def same_anchors(student: Anatomy, teacher: Anatomy) -> None:
-    """Demand that both RPNs judge the same anchors, in the same order.
+    """Demand that both RPNs, or single-stage heads, judge the same anchors, in the same order.
 
     Raises:
         ValueError: The prior generators differ, or the inputs have different sizes.
@@ -134,7 +145,7 @@ def same_anchors(student: Anatomy, teacher: Anatomy) -> None:
         raise ValueError(
             f"the student's input has scale {student.scale:g}, so its anchors are not the teacher's; use head='roi'"
         )
-    own, its = (side.rpn.prior_generator for side in (student, teacher))
+    own, its = student.priors, teacher.priors
     if list(own.strides) != list(its.strides):
         raise ValueError(f"the anchors' strides differ: {own.strides} on the student, {its.strides} on the teacher")
     for stride, mine, other in zip(own.strides, own.base_anchors, its.base_anchors, strict=True):

@@ -8,6 +8,7 @@ are made while it trains: `rpn.targets` and `roi.targets` (what the heads' `get_
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -136,5 +137,5 @@ class TwoStageView(View):
         return logits
 
     def anatomy(self, names: Sequence[str], scale: float = 1.0) -> Anatomy:
-        classify = self.classify if self.has_rois else None
-        return Anatomy(self.side, self.dry_run(names), self.rpn, self.head, scale, classify=classify)
+        shown = Anatomy(self.side, self.dry_run(names), self.rpn, self.head, scale)
+        return replace(shown, classify=self.classify) if self.has_rois else shown

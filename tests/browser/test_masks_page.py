@@ -12,7 +12,8 @@ import torch
 from browser.driver import Browser
 from mmdet.models.task_modules.prior_generators import AnchorGenerator
 
-from det_distill.masks import ASSIGNMENTS, AnchorIoUMask, FullMask, GtBoxMask
+from det_distill.masks import AnchorIoUMask, FullMask, GtBoxMask
+from det_distill.masks.anchor_iou import ASSIGNMENTS
 from det_distill.pictures.contenders import Contender
 from det_distill.pictures.report import Slide, report
 from det_distill.scene import Scene, levels_of

@@ -1,4 +1,4 @@
-"""Where on a feature map the student imitates: bool (B, H, W) per level.
+"""Cells near objects, by the overlap of anchors with boxes.
 
 Why: the published anchor-IoU mask (Wang et al., CVPR 2019, arXiv:1906.03609) builds an IoU map of every
 anchor for every box. An anchor of one shape slides over a grid, so its overlap with a box is the
@@ -8,76 +8,18 @@ boxes of a batch together. The cells depend on boxes and anchors only, never on 
 """
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from mmdet.registry import TASK_UTILS
 from torch import Tensor
 
 from det_distill.configs import choice
+from det_distill.masks.painting import allowed, paint, size_level
+from det_distill.masks.regions import FullMask
 from det_distill.scene import Level, Scene
 
 ASSIGNMENTS = ("size", "joint", "every")
 TIE = 1e-9  # an overlap must exceed its threshold by this share: exact ties are off, however rounded
-
-
-class Mask(Protocol):
-    """What a term asks of a mask."""
-
-    needs_anchors: bool
-
-    def __call__(self, scene: Scene, levels: Sequence[Level]) -> list[Tensor]: ...
-
-
-def _paint(image: Tensor, left: Tensor, right: Tensor, batch: int, width: int) -> Tensor:
-    """(B, H, W) true on the cells of [left, right) of each row.
-
-    Args:
-        image: (N,) which image each stack of rows belongs to.
-        left: (N, H) first cell on.
-        right: (N, H) first cell off again; nothing is painted where it is not beyond `left`.
-    """
-    n, height = left.shape
-    edges = torch.zeros(batch * height * (width + 1), dtype=torch.int32, device=left.device)
-    rows = (image[:, None] * height + torch.arange(height, device=left.device)) * (width + 1)
-    one = torch.ones(n * height, dtype=torch.int32, device=left.device)
-    edges.index_add_(0, (rows + left).flatten(), one)
-    edges.index_add_(0, (rows + torch.maximum(left, right)).flatten(), -one)
-    return edges.view(batch, height, width + 1).cumsum(dim=2, dtype=torch.int32)[..., :-1] > 0
-
-
-def _rectangles(image: Tensor, cells: Tensor, batch: int, size: tuple[int, int]) -> Tensor:
-    """(B, H, W) true on the rectangles `cells` (N, 4): x and y of the first cell on and the first beyond."""
-    height, width = size
-    limits = cells.new_tensor([width, height, width, height])
-    x1, y1, x2, y2 = torch.minimum(cells.clamp(min=0), limits).long().T[:, :, None]
-    y = torch.arange(height, device=cells.device)
-    right = torch.where((y >= y1) & (y < y2), x2, x1)
-    return _paint(image, x1.expand_as(right), right, batch, width)
-
-
-def _allowed(scene: Scene, level: Level) -> Tensor:
-    """(B, H, W) true inside the images and off the ignored boxes (judged at a cell's centre)."""
-    batch, (height, width) = len(scene.shapes), level.size
-    valid = level.valid(scene)  # (B, 2): columns, rows
-    device = valid.device
-    inside = (torch.arange(height, device=device) < valid[:, 1:])[:, :, None]
-    inside = inside & (torch.arange(width, device=device) < valid[:, :1])[:, None, :]
-    boxes, image = scene.flat(scene.ignored)
-    if not len(boxes):  # the usual case
-        return inside
-    centres = boxes / level.stride4(boxes) - 0.5
-    cells = torch.cat((centres[:, :2].ceil(), centres[:, 2:].floor() + 1), dim=1)
-    return inside & ~_rectangles(image, cells, batch, level.size)
-
-
-def _size_level(boxes: Tensor, levels: int, finest_scale: float) -> Tensor:
-    """(N,) the level a box of each size belongs to: clamp(floor(log2(sqrt(wh) / finest)), 0, levels - 1).
-
-    Source: DeFeat (ggjy/DeFeat.pytorch); the paper leaves its own rule open.
-    """
-    sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0)
-    return (sides.prod(dim=1).sqrt() / finest_scale).log2().floor().clamp(0, levels - 1)
 
 
 def _overlaps(boxes: Tensor, level: Level, axis: int, valid: Tensor) -> Tensor:
@@ -165,53 +107,12 @@ class AnchorIoUMask:
         threshold = self.psi * best
         if self.level_assignment == "size":
             index = torch.arange(len(levels), device=best.device)[:, None]
-            mine = _size_level(boxes, len(levels), self.finest_scale) == index
+            mine = size_level(boxes, len(levels), self.finest_scale) == index
             threshold = torch.where(mine, threshold, torch.inf)
         masks = []
         for level, meeting, limit in zip(levels, meetings, threshold, strict=True):
             left, right = meeting.intervals(limit.clamp(max=2))  # no IoU exceeds 2, and infinity over infinity is NaN
             owner = image[:, None].expand(left.shape[:2])
-            painted = _paint(owner.flatten(), left.flatten(0, 1), right.flatten(0, 1), len(scene.shapes), level.size[1])
-            masks.append(painted & _allowed(scene, level))
+            painted = paint(owner.flatten(), left.flatten(0, 1), right.flatten(0, 1), len(scene.shapes), level.size[1])
+            masks.append(painted & allowed(scene, level))
         return masks
-
-
-@TASK_UTILS.register_module()
-class GtBoxMask:
-    """Cells whose footprint overlaps a ground-truth box: the region variant the paper compares with.
-
-    Args:
-        level_assignment: "size" as in `AnchorIoUMask`, or "every" level.
-        finest_scale: As in `AnchorIoUMask`.
-    """
-
-    needs_anchors = False
-
-    def __init__(self, level_assignment: str = "size", finest_scale: float = 56.0) -> None:
-        self.level_assignment = choice("level_assignment", level_assignment, ("size", "every"))
-        self.finest_scale = finest_scale
-
-    def __call__(self, scene: Scene, levels: Sequence[Level]) -> list[Tensor]:
-        """One bool (B, H, W) per level."""
-        boxes, image = scene.flat(scene.boxes)
-        real = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-        home = _size_level(boxes, len(levels), self.finest_scale)
-        masks = []
-        for index, level in enumerate(levels):
-            cells = boxes / level.stride4(boxes)
-            cells = torch.cat((cells[:, :2].floor(), cells[:, 2:].ceil()), dim=1)
-            marks = real & (home == index) if self.level_assignment == "size" else real
-            cells = cells * marks[:, None]  # an empty rectangle marks nothing
-            masks.append(_rectangles(image, cells, len(scene.shapes), level.size) & _allowed(scene, level))
-        return masks
-
-
-@TASK_UTILS.register_module()
-class FullMask:
-    """Every cell inside the images and off the ignored areas."""
-
-    needs_anchors = False
-
-    def __call__(self, scene: Scene, levels: Sequence[Level]) -> list[Tensor]:
-        """One bool (B, H, W) per level."""
-        return [_allowed(scene, level) for level in levels]

@@ -1,4 +1,4 @@
-"""Response-based knowledge: the class probabilities of both heads on the same boxes or anchors."""
+"""Class probabilities of both heads on the same boxes or anchors, the background weighted."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,8 +9,14 @@ from torch import Tensor
 
 from det_distill.configs import at_least, choice
 from det_distill.losses.soft_labels import weighted_soft_binary, weighted_soft_cross_entropy
-from det_distill.terms.base import HEADS, Batch, Term, per_anchor
-from det_distill.views.anatomy import Anatomy, same_anchors
+from det_distill.terms.base import HEADS, Batch, Term
+from det_distill.terms.rows import RoIRows, RPNRows
+from det_distill.views.anatomy import Anatomy
+
+KINDS = {
+    "rpn": "RPN has a softmax; one sigmoid an anchor",
+    "roi": "RoI head has sigmoid classes; a softmax with background",
+}
 
 
 @MODELS.register_module()
@@ -40,36 +46,25 @@ class WeightedSoftLabels(Term):
         schedule: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(weight, schedule)
-        self.head, self.background_weight, self.temperature = (
-            choice("head", head, HEADS),
-            at_least("background_weight", background_weight, 0),
-            at_least("temperature", temperature, 1e-3),
-        )
-        self.taps = ("roi.logits",) if head == "roi" else ("rpn.logits", "rpn.targets")
+        self.source = RoIRows() if choice("head", head, HEADS) == "roi" else RPNRows()
+        self.head, self.taps = head, self.source.taps
+        self.background_weight = at_least("background_weight", background_weight, 0)
+        self.temperature = at_least("temperature", temperature, 1e-3)
 
     def wire(self, student: Anatomy, teacher: Anatomy) -> None:
-        own, its = student.shows[self.taps[0]], teacher.shows[self.taps[0]]
-        if self.head == "rpn":
-            same_anchors(student, teacher)
-            for side in (student, teacher):
-                if not side.rpn.use_sigmoid_cls:
-                    raise ValueError(f"the {side.side}'s RPN has a softmax; one sigmoid an anchor is expected")
-            return
         for side in (student, teacher):
-            if getattr(side.head.loss_cls, "use_sigmoid", False):
-                raise ValueError(
-                    f"the {side.side}'s RoI head has sigmoid classes; a softmax with background is expected"
-                )
-        if own != its:
+            if self.source.sigmoid(side) != (self.head == "rpn"):
+                raise ValueError(f"the {side.side}'s {KINDS[self.head]} is expected")
+        self.source.wire(student, teacher)
+        own, its = student.shows[self.taps[0]], teacher.shows[self.taps[0]]
+        if self.head == "roi" and own != its:
             raise ValueError(f"'roi.logits' has shape {own} on the student and {its} on the teacher: other classes?")
-        weights = torch.ones(student.head.num_classes + 1)
+        weights = torch.ones(self.source.classes(student) + 1)
         weights[-1] = self.background_weight  # MMDetection's background is the last class
         self.register_buffer("class_weights", weights, persistent=False)
 
     def forward(self, student: Mapping[str, Any], teacher: Mapping[str, Any], batch: Batch) -> Tensor:
-        tap = self.taps[0]
+        own, its = (self.source.rows(shown, student, side, batch) for side, shown in enumerate((student, teacher)))
         if self.head == "roi":
-            return weighted_soft_cross_entropy(student[tap], teacher[tap], self.class_weights, self.temperature)
-        sampled = torch.cat([weights.flatten() for weights in student["rpn.targets"][1]]) > 0
-        own, its = (per_anchor(side[tap], 1)[sampled, 0] for side in (student, teacher))
-        return weighted_soft_binary(own, its, self.background_weight, self.temperature)
+            return weighted_soft_cross_entropy(own, its, self.class_weights, self.temperature)
+        return weighted_soft_binary(own[:, 0], its[:, 0], self.background_weight, self.temperature)

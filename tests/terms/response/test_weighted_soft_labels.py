@@ -12,7 +12,7 @@ from mmdet.registry import MODELS
 from torch import Tensor
 
 import tiny
-from det_distill.terms.logits import WeightedSoftLabels
+from det_distill.terms.response.weighted_soft_labels import WeightedSoftLabels
 from det_distill.views.anatomy import Anatomy, MapSpec
 
 A, GRIDS = 3, [(4, 5), (2, 3)]

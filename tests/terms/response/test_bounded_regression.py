@@ -8,7 +8,7 @@ import torch
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 from torch import Tensor
 
-from det_distill.terms.boxes import BoundedRegression
+from det_distill.terms.response.bounded_regression import BoundedRegression
 
 A, GRIDS = 3, [(4, 5), (2, 3)]
 

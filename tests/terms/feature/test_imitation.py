@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import tiny
 from det_distill.scene import Scene
 from det_distill.terms.base import Batch
-from det_distill.terms.features import FeatureImitation
+from det_distill.terms.feature.imitation import FeatureImitation
 from det_distill.views.anatomy import Anatomy, MapSpec
 
 SIZE = (128, 192)

@@ -1,0 +1,67 @@
+"""The same boxes cut from both nets' maps."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
+from torch import Tensor
+
+from det_distill.views.anatomy import Pair
+
+FINEST = 14  # sides of a box in cells where it passes to the next level of a pyramid, halved: FPN's 56 px at stride 4
+
+
+class PairedCrops:
+    """RoIAligned crops of a tap's maps on both sides; each box lies on one level, the same for both nets.
+
+    Args:
+        tap: The tap.
+        pairs: Its levels, all of the same channels a side.
+        size: Cells of a crop.
+        scale: Pixels of the student's input a pixel of the teacher's.
+
+    Raises:
+        ValueError: Levels of differing channels.
+    """
+
+    def __init__(self, tap: str, pairs: Sequence[Pair], size: int, scale: float) -> None:
+        if len({pair.channels for pair in pairs}) > 1:
+            found = [pair.channels for pair in pairs]
+            raise ValueError(f"'{tap}' has levels of differing channels (student, teacher) {found}; set strides=[one]")
+        self.tap, self.pairs, self.scale = tap, pairs, scale
+        # A box falls on one level: the teacher's sees it 1 / scale times as large, and so is its finest size.
+        self.extractors = [
+            SingleRoIExtractor(
+                roi_layer=dict(type="RoIAlign", output_size=size, sampling_ratio=0),
+                out_channels=pairs[0].channels[side],
+                featmap_strides=[pair.strides[side] for pair in pairs],
+                finest_scale=FINEST * pairs[0].strides[0] / relative,
+            )
+            for side, relative in ((0, 1.0), (1, scale))
+        ]
+
+    def maps(self, shown: Mapping[str, Any], side: int) -> list[Tensor]:
+        """The compared levels of the student (side 0) or the teacher (side 1)."""
+        return [shown[self.tap][pair.places[side]] for pair in self.pairs]
+
+    def levels(self, rois: Tensor) -> Tensor:
+        """(N,) which of the levels each box lies on."""
+        found: Tensor = self.extractors[0].map_roi_levels(rois, len(self.pairs))
+        return found
+
+    def __call__(self, student: Mapping[str, Any], teacher: Mapping[str, Any], rois: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C, size, size) of both sides.
+
+        Args:
+            student: What the student shows.
+            teacher: What the teacher shows.
+            rois: (N, 5), image index and box in pixels of the student's input.
+        """
+        whole = rois / rois.new_tensor([1] + 4 * [self.scale])
+        own, its = (
+            extract(self.maps(shown, side), boxes)
+            for side, (extract, shown, boxes) in enumerate(
+                zip(self.extractors, (student, teacher), (rois, whole), strict=True)
+            )
+        )
+        return own, its

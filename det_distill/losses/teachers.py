@@ -1,0 +1,76 @@
+"""Class probabilities of several teachers, of which some know only some classes (Hinton et al., 2015)."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from det_distill.losses.ensembles import mean_of_sigmoids, mean_of_teachers, softened, softened_sigmoids
+from det_distill.losses.hinton import soft_binary_kl, soft_kl, specialist_kl
+
+Shared = Sequence[tuple[int, int]]
+
+
+def of_softmax(
+    student: Tensor,
+    general: Sequence[Tensor],
+    special: Sequence[tuple[Tensor, Shared]],
+    temperature: float,
+    mean: str = "arithmetic",
+) -> Tensor:
+    r"""Divergence from the averaged teachers of all classes, plus that from each specialist where it is asked.
+
+    .. math:: KL(p_g, q) + \sum_{m \in A} KL(p_m, q)
+
+    A specialist is asked about the boxes whose class the averaged teachers see among its own, or about all boxes if
+    there is no teacher of all classes. Means are over all N boxes.
+
+    Args:
+        student: (N, K + 1) logits.
+        general: (N, K + 1) logits of each teacher of all classes; detached here.
+        special: Of each other teacher its (N, D) logits and the pairs (its class, the student's); detached here.
+        temperature: T > 0; T^2 multiplies the value, once.
+        mean: Of the teachers of all classes: "arithmetic" or "geometric".
+
+    Returns:
+        Scalar, at least fp32; a differentiable 0 without boxes.
+
+    Source:
+        arXiv:1503.02531, sections 2 and 5, where the sum serves inference.
+
+    Example:
+        >>> import torch
+        >>> of_softmax(torch.zeros(1, 2), [torch.tensor([[2.0, 0.0]])] * 2, [], temperature=2.0)
+        tensor(0.4438)
+    """
+    parts, seen = [], None
+    if general:
+        target = mean_of_teachers([softened(its, temperature) for its in general], mean)
+        parts, seen = [soft_kl(student, target, temperature)], target.argmax(dim=1)[:, None]
+    for its, shared in special:
+        on = None if seen is None else (seen == seen.new_tensor([own for _, own in shared])).any(dim=1)
+        parts.append(specialist_kl(student, its, shared, temperature, on))
+    return sum(parts[1:], parts[0])
+
+
+def of_sigmoids(
+    student: Tensor,
+    general: Sequence[Tensor],
+    special: Sequence[tuple[Tensor, Shared]],
+    temperature: float,
+    mean: str = "arithmetic",
+) -> Tensor:
+    """The same for (N, K) logits of classes that are a Bernoulli each: a specialist teaches the classes it shares.
+
+    Example:
+        >>> import torch
+        >>> of_sigmoids(torch.zeros(1, 2), [], [(torch.tensor([[9.0]]), [(0, 1)])], temperature=1.0)  # log 2, nearly
+        tensor(0.6919)
+    """
+    parts = []
+    if general:
+        target = mean_of_sigmoids([softened_sigmoids(its, temperature) for its in general], mean)
+        parts.append(soft_binary_kl(student, target, temperature))
+    for logits, shared in special:
+        its, own = (list(classes) for classes in zip(*shared, strict=True))
+        parts.append(soft_binary_kl(student[:, own], softened_sigmoids(logits[:, its], temperature), temperature))
+    return sum(parts[1:], parts[0])

@@ -1,0 +1,34 @@
+"""What a term asks of a mask."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from det_distill.scene import Level, Scene, prior_strides
+
+
+class Mask(Protocol):
+    """What a term asks of a mask."""
+
+    needs_anchors: bool
+
+    def __call__(self, scene: Scene, levels: Sequence[Level]) -> list[Tensor]: ...
+
+
+def demand_anchors(mask: Mask, priors: Any, strides: Sequence[int]) -> None:
+    """Refuse a mask of anchors where a student has none at the strides compared.
+
+    Raises:
+        ValueError: It judges points, or its anchors have other strides.
+    """
+    if not mask.needs_anchors:
+        return
+    if not hasattr(priors, "base_anchors"):
+        raise ValueError(f"{type(mask).__name__} needs anchors, the student judges points; use PointMask or GtBoxMask")
+    known = prior_strides(priors)
+    if not set(strides) <= set(known):
+        raise ValueError(
+            f"{type(mask).__name__} needs anchors at strides {list(strides)}, the student's have {known}; set "
+            "strides=, or use GtBoxMask"
+        )

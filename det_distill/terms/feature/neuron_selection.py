@@ -1,0 +1,90 @@
+"""The teacher's telling neurons (face model compression by distilling neurons, Luo et al., AAAI 2016)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmdet.registry import MODELS
+from torch import Tensor
+
+from det_distill.adapters import fitting
+from det_distill.configs import at_least
+from det_distill.losses.neuron_selection import select_neurons
+from det_distill.losses.proposals import proposal_mimic
+from det_distill.terms.base import Batch, Term
+from det_distill.views.anatomy import Anatomy
+
+
+@MODELS.register_module()
+class NeuronSelection(Term):
+    """Regresses those teacher neurons of the RoI embedding that tell classes apart, whatever a box's size or crop.
+
+    The first `samples` positive boxes of training say which: a neuron is wanted for the classes it fires on, unwanted
+    for firing on small, large or truncated boxes, and for resembling others. Until then the value is 0.
+
+    Args:
+        weight: Multiplier.
+        budget: How many neurons are kept.
+        samples: How many positive boxes to select by.
+        coupling: How much the likeness of two neurons weighs.
+        adapter: Config of the student's regressor, channels inferred.
+        schedule: See `Term`.
+    """
+
+    taps = ("roi.embedding", "roi.rois", "roi.targets")
+
+    def __init__(
+        self,
+        weight: float,
+        budget: int = 128,
+        samples: int = 2000,
+        coupling: float = 0.5,
+        adapter: dict[str, Any] | None = dict(type="LinearAdapter"),  # noqa: B006 - read only
+        schedule: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(weight, schedule)
+        self.budget, self.samples = int(at_least("budget", budget, 1)), int(at_least("samples", samples, 2))
+        self.coupling, self._adapter = at_least("coupling", coupling, 0), adapter
+        self.neurons: Tensor | None = None
+        self._seen: list[tuple[Tensor, ...]] = []  # of each step so far: activations, classes, areas, truncated or not
+
+    def wire(self, student: Anatomy, teacher: Anatomy) -> None:
+        self.classes = student.head.num_classes
+        if self.classes < 2:
+            raise ValueError("with one class no neuron tells classes apart")
+        at_least("the number of the teacher's neurons", teacher.width("roi.embedding"), self.budget)
+        self.adapter = fitting(self._adapter, student.width("roi.embedding"), self.budget, "the neurons chosen")
+
+    def forward(self, student: Mapping[str, Any], teacher: Mapping[str, Any], batch: Batch) -> Tensor:
+        labels, own, its = student["roi.targets"][0], student["roi.embedding"], teacher["roi.embedding"]
+        chosen = labels < self.classes
+        if self.neurons is None:
+            area, truncated = _crops(student["roi.rois"][chosen], batch)
+            self._seen.append((its[chosen].detach(), labels[chosen], area, truncated))
+            if sum(len(one[1]) for one in self._seen) < self.samples:
+                return 0 * self.adapter(own[chosen]).sum()
+            parts = [torch.cat([one.to(its.device) for one in part]) for part in zip(*self._seen, strict=True)]
+            wanted = parts[1][:, None] == torch.arange(self.classes, device=its.device)
+            self.neurons = select_neurons(parts[0], wanted, _nuisances(*parts[2:]), self.budget, self.coupling)
+            self._seen = []
+        goal = its[chosen][:, self.neurons.to(its.device)]
+        return proposal_mimic(self.adapter(own[chosen]), goal, normalise=False)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return dict(neurons=self.neurons, seen=self._seen)
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.neurons, self._seen = state["neurons"], state["seen"]
+
+
+def _crops(rois: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """(N,) area of each box (N, 5), and whether it touches the border of its image."""
+    height, width = rois.new_tensor(batch.scene.shapes)[rois[:, 0].long()].T
+    _, x1, y1, x2, y2 = rois.T
+    return (x2 - x1) * (y2 - y1), (x1 <= 0) | (y1 <= 0) | (x2 >= width) | (y2 >= height)
+
+
+def _nuisances(area: Tensor, truncated: Tensor) -> Tensor:
+    """(N, 3): among the smallest third, among the largest, truncated."""
+    low, high = area.float().quantile(torch.tensor([1 / 3, 2 / 3], device=area.device))
+    return torch.stack((area < low, area > high, truncated), dim=1)

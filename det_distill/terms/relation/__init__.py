@@ -1,0 +1,1 @@
+"""Relation-based knowledge: how the boxes of a batch, or the cells of a map, lie to one another."""
