@@ -1,5 +1,6 @@
 """A critic that tells the nets' maps apart (structured knowledge distillation, Liu et al., CVPR 2019)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from det_distill.configs import at_least
 from det_distill.losses.critic import Critic, critic_loss, holistic
+from det_distill.terms.base import Batch
 from det_distill.terms.maps import MapTerm
 from det_distill.views.anatomy import Anatomy
 
@@ -51,14 +53,19 @@ class Holistic(MapTerm):
         self.critic = Critic(channels[0], self.size, self.width).requires_grad_(False)
         self.optimizer = torch.optim.Adam(self.critic.parameters(), self.lr, betas=(0.9, 0.99))
 
-    def level(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def forward(self, student: Mapping[str, Any], teacher: Mapping[str, Any], batch: Batch) -> Tensor:
+        levels = self.compared(student, teacher)
         if self.training and torch.is_grad_enabled():
-            self.critic.requires_grad_(True)
-            critic_loss(self.critic, student.detach(), teacher, self.penalty).backward()
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-            self.critic.requires_grad_(False)  # so that no other optimiser, and no DDP, waits for it
-        return holistic(self.critic, student)
+            self._teach([(own.detach(), its) for own, its in levels])
+        self.critic.eval()  # spectral norms stay as they are, so that one level's graph outlives the next level's
+        return self.total([holistic(self.critic, own) for own, _ in levels])
+
+    def _teach(self, levels: list[tuple[Tensor, Tensor]]) -> None:
+        self.critic.train().requires_grad_(True)
+        self.total([critic_loss(self.critic, own, its, self.penalty) for own, its in levels]).backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.critic.requires_grad_(False)  # so that no other optimiser, and no DDP, waits for it
 
     def get_extra_state(self) -> dict[str, Any]:
         return self.optimizer.state_dict()
