@@ -14,16 +14,19 @@ from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
 from det_distill.configs import at_least, blamed, build, build_detector, student_model, suggestion
+from det_distill.faculty import Faculty
 from det_distill.randomness import untouched
 from det_distill.resolution import Shrink
 from det_distill.scene import Scene
 from det_distill.schedules import factor
+from det_distill.stages import Stages
 from det_distill.state import heads_of_rpn, hide_prefix, restore_prefix
-from det_distill.teacher import Teacher, teachers_of
+from det_distill.teacher import Teacher
 from det_distill.terms.base import Batch
-from det_distill.views.base import ROIS
+from det_distill.views.base import ROIS, TRAINING
 from det_distill.views.families import view_of
-from det_distill.wiring import taps_of, wired_terms
+from det_distill.views.sight import Sight
+from det_distill.wiring import wired_terms
 
 
 @MODELS.register_module()
@@ -40,6 +43,8 @@ class Distiller(BaseDetector):
         terms: Configs of terms by name; a term set to None is left out.
         task_weights: Multipliers of the student's own losses by their log name, numbers or configs of schedules; 1
             where not named.
+        stages: The parts of a run in which some terms teach and some modules learn, each a dict of `Stage`'s
+            attributes; `StagesHook` leads through them. Outside a Runner all teach and learn until `stages.enter`.
         data_preprocessor: Used where the student's config has none.
         init_cfg: Must be None; initialisation is the student's own.
 
@@ -57,6 +62,7 @@ class Distiller(BaseDetector):
         teacher: Mapping[str, Any],
         terms: Mapping[str, Any],
         task_weights: Mapping[str, float | Mapping[str, Any]] | None = None,
+        stages: Sequence[Mapping[str, Any]] | None = None,
         data_preprocessor: Mapping[str, Any] | None = None,
         init_cfg: None = None,
     ) -> None:
@@ -74,38 +80,35 @@ class Distiller(BaseDetector):
         self.audit: tuple[str, Callable[..., None]] | None = None  # GradientReportHook sets it: a tap and who looks
         with untouched():  # whatever the teacher and the adapters draw, the student's stream goes on as without them
             self.view = view_of(self.student, "student")
-            self.teachers = teachers_of(teacher)
-            for one in self.teachers.values():
-                one.match(self.view, self.data_preprocessor)
+            self.teachers = Faculty(teacher, self.view, self.data_preprocessor)
             self.terms = nn.ModuleDict(wired_terms(terms, self.view, self.teachers, self.shrink.scale))
+        self.stages = Stages(stages, self.student, self.terms)
         self._register_state_dict_hook(hide_prefix)
 
     @property
     def teacher(self) -> Teacher:
         """The only teacher, or the first of several."""
-        return next(iter(self.teachers.values()))
+        return self.teachers.first
 
     # ------------------------------------------------------------ training
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: Sequence[Any]) -> dict[str, Any]:
         """The student's losses, and `loss_<term>` of each term; a term at strength 0 computes nothing."""
         self._demand_hook()
-        strengths = {name: term.strength() for name, term in self.terms.items()}
+        stage = self.stages.now
+        strengths = {name: term.strength() if stage.teaches(name) else 0.0 for name, term in self.terms.items()}
         active = {name: self.terms[name] for name, strength in strengths.items() if strength}
+        if not active and not stage.task_loss:  # of strength 0 all, but a step needs a loss to go back from
+            active = {name: self.terms[name] for name in strengths if stage.teaches(name)}
+        asked = self.teachers.asked(active.values())
         taps = sorted({tap for term in active.values() for tap in term.taps})
-        asked = {name: its for name in self.teachers if (its := taps_of(active.values(), name))}
-        on_rois = any(self.teachers[one].view.stage(tap) == "roi" for one, its in asked.items() for tap in its)
-        boxes = [ROIS] if on_rois else []
+        boxes = [ROIS] if self.teachers.need_boxes(asked) else []
         whole, inputs, samples = self.shrink(batch_inputs, batch_data_samples)
-        with self.view.record((*taps, *boxes, *(self.audit or ())[:1])) as seen:
-            losses = self._weighted(self.student.loss(inputs, samples))
+        losses, seen = self._student(inputs, samples, [*taps, *boxes])
         rois = self.shrink.to_batch(seen[ROIS]) if boxes else None
-        shown = {name: self.teachers[name].watch(whole, batch_data_samples, its, rois) for name, its in asked.items()}
-        batch = Batch(Scene.from_samples(samples), samples, self.view.priors) if active else None
-        values: dict[str, Tensor | dict[str, Tensor]] = {}
-        for name, term in active.items():
-            known = {one: shown[one] for one in term.teachers}
-            values[name] = term(seen, known if term.ensemble else known[term.teachers[0]], batch)
+        shown = self.teachers.watch(whole, batch_data_samples, asked, rois)
+        batch = Batch(Scene.from_samples(samples), samples, self.view.priors)
+        values = {name: term(seen, term.chosen(shown), batch) for name, term in active.items()}
         for name, strength in strengths.items():
             value = values.get(name, batch_inputs.new_zeros(()))
             parts = {f".{part}": one for part, one in value.items()} if isinstance(value, dict) else {"": value}
@@ -114,6 +117,15 @@ class Distiller(BaseDetector):
         if self.audit:
             self.audit[1](losses, strengths, seen)
         return losses
+
+    def _student(self, inputs: Tensor, samples: Sequence[Any], taps: Sequence[str]) -> tuple[dict[str, Any], Sight]:
+        """The student's losses and what it shows; where they do not count, it runs as far as it must to show it."""
+        look, task, parts = (self.audit or ())[:1], self.stages.now.task_loss, self.view.stages(taps)
+        if not task and "roi" not in parts and not {*taps} & {*TRAINING}:
+            return {}, self.view.run(inputs, [*taps, *(tap for tap in look if tap in parts)])
+        with self.view.record((*taps, *look)) as seen:
+            losses = self.student.loss(inputs, samples)
+        return (self._weighted(losses) if task else {}), seen
 
     def _add(self, losses: dict[str, Any], key: str, value: Tensor) -> None:
         if key in losses:
@@ -133,13 +145,23 @@ class Distiller(BaseDetector):
         return losses
 
     def _demand_hook(self) -> None:
-        """In a Runner, adapters that no hook saves would be lost with the first interruption: say so at once."""
+        """In a Runner, adapters that no hook saves and stages that none enters would be lost: say so at once."""
         running = MessageHub.get_current_instance().get_info("iter") is not None
         if running and not self.saves_adapters and any(True for _ in self.terms.parameters()):
             raise RuntimeError(
                 "adapters of the terms would not be saved: add dict(type='AdapterStateHook') to custom_hooks, or "
                 "configs/_base_/distill.py to _base_"
             )
+        if running and self.stages.all and self.stages.index is None:
+            raise RuntimeError(
+                "nobody enters the stages: add dict(type='StagesHook') to custom_hooks, or configs/_base_/distill.py "
+                "to _base_"
+            )
+
+    def train(self, mode: bool = True) -> "Distiller":
+        super().train(mode)
+        self.stages.rest()
+        return self
 
     # ------------------------------------------------------------ the student, to everything else
 
@@ -158,8 +180,7 @@ class Distiller(BaseDetector):
         self._is_init = True
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Distiller":
-        for one in self.teachers.values():
-            one.apply(fn)
+        self.teachers.apply(fn)
         return super()._apply(fn, recurse)
 
     def _load_from_state_dict(self, state_dict: "OrderedDict[str, Any]", prefix: str, *args: Any) -> None:

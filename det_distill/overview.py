@@ -15,11 +15,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from det_distill.configs import opened
+from det_distill.faculty import taps_of
 from det_distill.scene import whole_image
 from det_distill.stills import input_size
 from det_distill.views.anatomy import MapSpec
 from det_distill.views.base import TRAINING
-from det_distill.wiring import taps_of
 
 
 def overview(config: str, shape: Sequence[int] | None = None, cfg_options: dict[str, Any] | None = None) -> str:

@@ -14,7 +14,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from det_distill.compat import checkpoints
-from det_distill.configs import blamed, build_detector, load_config, only_keys
+from det_distill.configs import build_detector, load_config, only_keys
 from det_distill.preprocess import Renormalise
 from det_distill.views.anatomy import Anatomy
 from det_distill.views.base import View
@@ -177,19 +177,3 @@ def _known_once(whose: str, classes: Sequence[int], known: int | None) -> None:
                 f"teacher.class_map names the {whose} classes {list(classes)}; each at most once, of 0 to "
                 f"{(known or 0) - 1}, is expected"
             )
-
-
-def teachers_of(cfg: Mapping[str, Any]) -> dict[str, Teacher]:
-    """The teachers of a config by name: several of `dict(a=dict(config=...), b=...)`, or the one, under "teacher".
-
-    Raises:
-        FileNotFoundError: A config or checkpoint is not there.
-        ValueError: A key is missing or unknown, or weights do not fit; names the teacher.
-    """
-    if not cfg or not all(isinstance(one, Mapping) for one in cfg.values()):
-        return {"teacher": Teacher.from_config(cfg)}
-    teachers = {}
-    for name, one in cfg.items():
-        with blamed(f"teacher.{name}"):
-            teachers[str(name)] = Teacher.from_config(one)
-    return teachers

@@ -18,8 +18,9 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.logging import MMLogger
 
 from det_distill.configs import at_least, opened
+from det_distill.faculty import teachers_of
 from det_distill.stills import still_dataset
-from det_distill.teacher import Teacher, teachers_of
+from det_distill.teacher import Teacher
 
 
 def teacher_map(teacher: Teacher, cfg: Config, images: int) -> float:

@@ -1,14 +1,15 @@
 """Terms from their configs, each shown both nets before training; what does not fit fails here, by its name."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from mmdet.registry import MODELS
 
 from det_distill.configs import blamed, build, choice
+from det_distill.faculty import shared, taps_of
 from det_distill.teacher import Teacher
 from det_distill.terms.base import Term
-from det_distill.views.base import TRAINING, View
+from det_distill.views.base import View
 
 
 def wired_terms(
@@ -44,8 +45,7 @@ def wired_terms(
         its = {name: one.anatomy(taps_of(terms.values(), name)) for name, one in teachers.items()}
     for name, term in terms.items():
         with blamed(f"terms.{name}"):
-            known = {one: its[one] for one in term.teachers}
-            term.wire(own, known if term.ensemble else known[term.teachers[0]])
+            term.wire(own, term.chosen(its))
     return terms
 
 
@@ -57,13 +57,3 @@ def _whom(term: Term, named: Any, known: list[str]) -> tuple[str, ...]:
     if len(wanted) != 1 and not term.ensemble:
         raise ValueError(f"{type(term).__name__} learns from one teacher; set teacher= to one of {', '.join(known)}")
     return tuple(wanted)
-
-
-def taps_of(terms: Iterable[Term], teacher: str) -> list[str]:
-    """What some terms ask of a teacher, in order."""
-    return shared(sorted({tap for term in terms if teacher in term.teachers for tap in term.taps}))
-
-
-def shared(taps: Iterable[str]) -> list[str]:
-    """The taps that both sides show, in order."""
-    return [tap for tap in taps if tap not in TRAINING]

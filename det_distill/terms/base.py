@@ -57,6 +57,10 @@ class Term(nn.Module):
         """Weight times schedule at the running step and epoch (0 and 0 outside a Runner)."""
         return self.weight * factor(self.schedule)
 
+    def chosen(self, teachers: Mapping[str, Any]) -> Any:
+        """Of something by teacher, its own teacher's; with `ensemble`, that of each of its teachers by name."""
+        return {one: teachers[one] for one in self.teachers} if self.ensemble else teachers[self.teachers[0]]
+
     def wire(self, student: Anatomy, teacher: Any) -> None:
         """Check that both sides fit, and build what depends on their channels.
 
