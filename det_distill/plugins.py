@@ -5,7 +5,15 @@ from mmdet.registry import MODELS
 from det_distill import adapters, distiller, masks, schedules
 from det_distill.compat.checkpoints import allow_mmengine_types
 from det_distill.datasets import kitti, voc_folder
-from det_distill.hooks import adapter_state, exact_resume, gradient_report, mask_pictures, progress, teacher_check
+from det_distill.hooks import (
+    adapter_state,
+    exact_resume,
+    gradient_report,
+    mask_pictures,
+    progress,
+    stages,
+    teacher_check,
+)
 from det_distill.metrics import fast_coco, miss_rate
 from det_distill.metrics import kitti as kitti_metric
 from det_distill.models import necks, res_stage, rfcn, vgg
@@ -55,6 +63,7 @@ __all__ = [
     "schedules",
     "selectivity",
     "soft_labels",
+    "stages",
     "teacher_check",
     "triplet",
     "vgg",

@@ -6,4 +6,5 @@ custom_hooks = [
     dict(type="ExactResumeHook"),
     dict(type="GradientReportHook", interval=0),  # off; what each term pulls: --cfg-options custom_hooks.2.interval=50
     dict(type="TeacherCheckHook"),  # stops before the first step if the teacher's mAP on 8 images is next to nothing
+    dict(type="StagesHook"),  # leads through model.stages; nothing to do without
 ]

@@ -19,7 +19,7 @@ FAINT, LOUD = 0.1, 1.0  # ratios below which a term hardly teaches and above whi
 
 def pull(loss: Tensor, maps: Sequence[Tensor]) -> float:
     """Norm of the gradient of a loss on all maps together; the graph is kept, no `.grad` is written."""
-    if not loss.requires_grad:
+    if not loss.requires_grad or not maps:
         return 0.0
     grads = torch.autograd.grad(loss, maps, retain_graph=True, allow_unused=True)
     return sum(float(grad.double().square().sum()) for grad in grads if grad is not None) ** 0.5
@@ -55,17 +55,19 @@ class GradientReportHook(Hook):
         self.every, self.tap = int(at_least("interval", interval, 0)), choice("GradientReportHook.tap", tap, TAPS)
         self.target = at_least("target", target, 1e-6)
         self._rows: dict[str, dict[str, float]] = {}
+        self._staged = False
 
     def before_train(self, runner: Runner) -> None:
         unwrapped(runner).view.stage(self.tap)  # that there is no neck is known before the first step
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         due = self.every > 0 and runner.iter % self.every == 0
+        self._staged = bool(unwrapped(runner).stages.all)
         unwrapped(runner).audit = (self.tap, self._audit) if due else None
 
     def _audit(self, losses: Mapping[str, Any], strengths: Mapping[str, float], seen: Mapping[str, Any]) -> None:
-        maps = [one for one in seen[self.tap] if one.requires_grad]
-        if not maps:
+        maps = [one for one in seen.get(self.tap, ()) if one.requires_grad]
+        if not maps and not self._staged:  # in one stage what lies before the tap may rest
             raise ValueError(
                 f"GradientReportHook.tap='{self.tap}' has no gradient; name the one of {TAPS} behind layers that learn"
             )
@@ -73,7 +75,8 @@ class GradientReportHook(Hook):
         total = torch.stack(list(values.values())).sum()
         mine = {name: [key for key in values if key.split(".")[0] == f"loss_{name}"] for name in strengths}
         terms = [key for keys in mine.values() for key in keys]
-        task = pull(torch.stack([value for key, value in values.items() if key not in terms]).sum(), maps)
+        others = [value for key, value in values.items() if key not in terms]
+        task = pull(torch.stack(others).sum(), maps) if others else 0.0
         self._rows = {}
         for name, keys in mine.items():
             value = torch.stack([values[key] for key in keys]).sum()
