@@ -1,7 +1,7 @@
 """The teachers of one student: one as a rule, or several by name."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from torch import Tensor, nn
@@ -23,9 +23,19 @@ def teachers_of(cfg: Mapping[str, Any]) -> dict[str, Teacher]:
         return {"teacher": Teacher.from_config(cfg)}
     teachers = {}
     for name, one in cfg.items():
-        with blamed(f"teacher.{name}"):
+        with _named(name):
             teachers[str(name)] = Teacher.from_config(one)
     return teachers
+
+
+@contextmanager
+def _named(teacher: str) -> Iterator[None]:
+    """As `blamed`; a file that is not there stays a FileNotFoundError."""
+    try:
+        with blamed(f"teacher.{teacher}"):
+            yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"teacher.{teacher}: {error}") from error
 
 
 class Faculty(Mapping[str, Teacher]):

@@ -39,7 +39,8 @@ def overview(config: str, shape: Sequence[int] | None = None, cfg_options: dict[
         raise ValueError(f"{config}: model.type='{cfg.model.get('type')}'; a Distiller is expected")
     model = MODELS.build(cfg.model)
     height, width = shape or input_size(cfg)
-    return "\n\n".join((_headline(model), _taps(model), _terms(model), _costs(model, (height, width))))
+    parts = [_headline(model), _taps(model), _terms(model), *_stages(model), _costs(model, (height, width))]
+    return "\n\n".join(parts)
 
 
 def _headline(model: Any) -> str:
@@ -66,7 +67,7 @@ def _taps(model: Any) -> str:
     sides = {"student": model.view.anatomy(taps).shows}
     sides |= {name: one.anatomy(taps_of(terms, name)).shows for name, one in model.teachers.items()}
     rows = [[tap, *(_shown(shows.get(tap), tap) for shows in sides.values())] for tap in taps]
-    return _table("taps (channels @ stride)", ["tap", *sides], rows)
+    return table("taps (channels @ stride)", ["tap", *sides], rows)
 
 
 def _shown(value: Any, tap: str) -> str:
@@ -84,7 +85,16 @@ def _terms(model: Any) -> str:
         met = "  ".join("-".join(f"{stride}" for stride in pair.strides) for pair in pairs) or "item by item"
         adapters = f"{_parameters(term):,}" if _parameters(term) else "none"
         rows.append([f"loss_{name}", type(term).__name__, ", ".join(term.taps), met, adapters, _weight(term)])
-    return _table("terms", ["log name", "type", "taps", "strides paired", "adapter weights", "weight"], rows)
+    return table("terms", ["log name", "type", "taps", "strides paired", "adapter weights", "weight"], rows)
+
+
+def _stages(model: Any) -> list[str]:
+    """What teaches and learns in each stage, where there are stages."""
+    rows = []
+    for index, stage in enumerate(model.stages.all):
+        settings = "of its own" if stage.own else "the run's"
+        rows.append([str(index), "the end" if stage.until is None else f"{stage.until}", str(stage), settings])
+    return [table("stages", ["stage", "until", "what teaches and learns", "optimiser"], rows)] if rows else []
 
 
 def _weight(term: Any) -> str:
@@ -108,7 +118,7 @@ def _costs(model: Any, shape: tuple[int, int]) -> str:
         for name, part, flops in parts
     ]
     title = f"one step of one {shape[1]}x{shape[0]} image"
-    return _table(title, ["part", "parameters", "multiply-adds", "share of the step"], rows)
+    return table(title, ["part", "parameters", "multiply-adds", "share of the step"], rows)
 
 
 def _flops(model: Any, shape: tuple[int, int]) -> tuple[int, int, int]:
@@ -116,7 +126,7 @@ def _flops(model: Any, shape: tuple[int, int]) -> tuple[int, int, int]:
     model.train()
     for term in model.terms.values():
         term.schedule = None  # a term that starts later costs nothing yet
-    inputs, samples = _made_up(shape)
+    inputs, samples = made_up(shape)
     teachers: list[int] = []
 
     def counted(watch: Callable[..., Any], *args: Any) -> Any:
@@ -141,8 +151,8 @@ def _step(model: Any, loss: Callable[[], dict[str, Any]]) -> int:
     return counter.get_total_flops()
 
 
-def _made_up(shape: tuple[int, int]) -> tuple[torch.Tensor, list[DetDataSample]]:
-    """A preprocessed image of noise with eight boxes: the costs of a step hardly depend on what is in the picture."""
+def made_up(shape: tuple[int, int], batch: int = 1) -> tuple[torch.Tensor, list[DetDataSample]]:
+    """Preprocessed images of noise with eight boxes: the costs of a step hardly depend on what is in the picture."""
     generator = torch.Generator().manual_seed(0)
     size = torch.tensor([shape[1], shape[0]])
     corner = torch.rand(8, 2, generator=generator) * size / 2
@@ -150,8 +160,9 @@ def _made_up(shape: tuple[int, int]) -> tuple[torch.Tensor, list[DetDataSample]]
     sample = whole_image(shape)
     sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.zeros(8, dtype=torch.long))
     sample.ignored_instances = InstanceData(bboxes=boxes[:0], labels=torch.zeros(0, dtype=torch.long))
-    return torch.randn(1, 3, *shape, generator=generator), [sample]
+    return torch.randn(batch, 3, *shape, generator=generator), [sample.clone() for _ in range(batch)]
 
 
-def _table(title: str, head: list[str], rows: list[list[str]]) -> str:
+def table(title: str, head: list[str], rows: list[list[str]]) -> str:
+    """A table of text."""
     return str(AsciiTable([head, *rows], title).table)

@@ -94,7 +94,7 @@ class Teacher:
         class_map: Sequence[tuple[int, int]] | None = None,
     ) -> None:
         self.checkpoint, self.check_classes = checkpoint, check_classes
-        self.class_map = None if class_map is None else tuple((int(its), int(own)) for its, own in class_map)
+        self.class_map = None if class_map is None else _pairs(class_map)
         self.config = load_config(config, "teacher.config")
         self.detector: Any = build_detector(self.config.model)
         load_strictly(self.detector, checkpoint)
@@ -109,7 +109,7 @@ class Teacher:
         """Build from `dict(config=..., checkpoint=...)`.
 
         Raises:
-            ValueError: A key is missing or unknown.
+            ValueError: A key is missing or unknown, or `class_map` holds no pairs.
         """
         only_keys(cfg, ("config", "checkpoint", "check_classes", "class_map"), "teacher")
         for key in ("config", "checkpoint"):
@@ -168,6 +168,19 @@ class Teacher:
             name: sight[name] if self.view.stage(name) == "roi" else self.renormalise.crop(sight[name], inputs, batch)
             for name in names
         }
+
+
+def _pairs(found: Any) -> tuple[tuple[int, int], ...]:
+    try:
+        pairs = tuple((int(its), int(own)) for its, own in found)
+    except (TypeError, ValueError):
+        pairs = ()
+    if not pairs:
+        raise ValueError(
+            f"teacher.class_map={found!r}; pairs of the teacher's class and the student's, as [(0, 0), (2, 1)], are "
+            "expected"
+        )
+    return pairs
 
 
 def _known_once(whose: str, classes: Sequence[int], known: int | None) -> None:

@@ -54,6 +54,8 @@ def _whom(term: Term, named: Any, known: list[str]) -> tuple[str, ...]:
     wanted = known if named is None else [named] if isinstance(named, str) else list(named)
     for one in wanted:
         choice("teacher", one, known)
+    if not wanted:
+        raise ValueError(f"teacher={named!r} names none; the teachers are {', '.join(known)}")
     if len(wanted) != 1 and not term.ensemble:
         raise ValueError(f"{type(term).__name__} learns from one teacher; set teacher= to one of {', '.join(known)}")
     return tuple(wanted)

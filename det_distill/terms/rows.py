@@ -11,12 +11,26 @@ from det_distill.configs import build
 from det_distill.masks import Mask, demand_anchors
 from det_distill.scene import levels_of
 from det_distill.terms.base import Batch, per_anchor
-from det_distill.views.anatomy import Anatomy, Pair, paired, same_anchors
+from det_distill.views.anatomy import Anatomy, paired, same_anchors
 from det_distill.views.base import RPN_TARGETS
 
 
+def judged_alike(student: Anatomy, teacher: Anatomy) -> int:
+    """How many anchors or points both dense heads judge in a cell.
+
+    Raises:
+        ValueError: They differ in number, or in shape.
+    """
+    own, its = ((side.dense or side.rpn).num_base_priors for side in (student, teacher))
+    if own != its:
+        raise ValueError(f"{own} anchors or points a cell on the student, {its} on the teacher; as many are expected")
+    if own > 1:
+        same_anchors(student, teacher)
+    return int(own)
+
+
 class RoIRows:
-    """The RoI head's, a row each sampled RoI: K classes, and the background behind them if it has a softmax."""
+    """The RoI head's, a row each sampled RoI: K classes and the background behind them, of sigmoids too."""
 
     taps: tuple[str, ...] = ("roi.logits",)
     by_class = True  # whether classes are told apart
@@ -36,7 +50,7 @@ class RoIRows:
         Args:
             shown: What that side shows.
             student: What the student showed, its training targets among it.
-            side: 0 for the student, 1 for a teacher.
+            side: 0 for the student, 1 for the teacher first wired, 2 for the next.
             batch: The batch.
         """
         logits: Tensor = shown["roi.logits"]
@@ -44,7 +58,7 @@ class RoIRows:
 
 
 class RPNRows(RoIRows):
-    """The RPN's objectness, a row of one sigmoid each anchor that the student samples."""
+    """The RPN's objectness, a row each anchor that the student samples: one sigmoid, or a softmax with background."""
 
     taps = ("rpn.logits", RPN_TARGETS)
     by_class = False
@@ -57,10 +71,11 @@ class RPNRows(RoIRows):
 
     def wire(self, student: Anatomy, teacher: Anatomy) -> None:
         same_anchors(student, teacher)
+        self.values = 1 if self.sigmoid(student) else 2
 
     def rows(self, shown: Mapping[str, Any], student: Mapping[str, Any], side: int, batch: Batch) -> Tensor:
         sampled = torch.cat([weights.flatten() for weights in student[RPN_TARGETS][1]]) > 0
-        return per_anchor(shown["rpn.logits"], 1)[sampled]
+        return per_anchor(shown["rpn.logits"], self.values)[sampled]
 
 
 class DenseRows(RoIRows):
@@ -76,7 +91,7 @@ class DenseRows(RoIRows):
     def __init__(self, mask: Mapping[str, Any], strides: Sequence[int] | None) -> None:
         self.mask: Mask = build(TASK_UTILS, mask)
         self.strides = strides
-        self.pairs: list[Pair] = []
+        self.places: list[list[int]] = [[]]  # of the levels compared: the student's, then those of each teacher
 
     def classes(self, side: Anatomy) -> int:
         return int(side.dense.num_classes)
@@ -85,22 +100,17 @@ class DenseRows(RoIRows):
         return bool(side.dense.use_sigmoid_cls)
 
     def wire(self, student: Anatomy, teacher: Anatomy) -> None:
-        self.pairs = paired(student, teacher, "head.logits", self.strides)
-        own, its = (side.dense.num_base_priors for side in (student, teacher))
-        if own != its:
-            raise ValueError(
-                f"{own} anchors or points a cell on the student, {its} on the teacher; as many are expected"
-            )
-        if own > 1:
-            same_anchors(student, teacher)
-        demand_anchors(self.mask, student.priors, [pair.strides[0] for pair in self.pairs])
-        self.each = own
+        pairs = paired(student, teacher, "head.logits", self.strides)
+        self.each, self.grid = judged_alike(student, teacher), [pair.strides[0] for pair in pairs]
+        demand_anchors(self.mask, student.priors, self.grid)
+        self.places[0] = [pair.places[0] for pair in pairs]
+        self.places.append([pair.places[1] for pair in pairs])
 
     def rows(self, shown: Mapping[str, Any], student: Mapping[str, Any], side: int, batch: Batch) -> Tensor:
-        own = [student["head.logits"][pair.places[0]] for pair in self.pairs]
+        own = [student["head.logits"][place] for place in self.places[0]]
         sizes = [(int(one.shape[2]), int(one.shape[3])) for one in own]
         priors = batch.priors if self.mask.needs_anchors else None
-        masks = self.mask(batch.scene, levels_of(priors, sizes, [pair.strides[0] for pair in self.pairs]))
-        maps = [shown["head.logits"][pair.places[side]].permute(0, 2, 3, 1) for pair in self.pairs]
+        masks = self.mask(batch.scene, levels_of(priors, sizes, self.grid))
+        maps = [shown["head.logits"][place].permute(0, 2, 3, 1) for place in self.places[side]]
         cells = torch.cat([one[on] for one, on in zip(maps, masks, strict=True)])  # (cells on, A * K)
         return cells.unflatten(1, (self.each, -1)).flatten(0, 1)

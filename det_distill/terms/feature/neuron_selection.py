@@ -52,6 +52,11 @@ class NeuronSelection(Term):
         self.classes = student.head.num_classes
         if self.classes < 2:
             raise ValueError("with one class no neuron tells classes apart")
+        for side in (student, teacher):
+            if len(side.shows["roi.embedding"]) > 1:
+                raise ValueError(
+                    f"'roi.embedding' is no vector a box on the {side.side}: {side.shows['roi.embedding']}"
+                )
         at_least("the number of the teacher's neurons", teacher.width("roi.embedding"), self.budget)
         self.adapter = fitting(self._adapter, student.width("roi.embedding"), self.budget, "the neurons chosen")
 
@@ -63,7 +68,8 @@ class NeuronSelection(Term):
             self._seen.append((its[chosen].detach(), labels[chosen], area, truncated))
             if sum(len(one[1]) for one in self._seen) < self.samples:
                 return 0 * self.adapter(own[chosen]).sum()
-            parts = [torch.cat([one.to(its.device) for one in part]) for part in zip(*self._seen, strict=True)]
+            collected = [torch.cat([one.to(its.device) for one in part]) for part in zip(*self._seen, strict=True)]
+            parts = [part[: self.samples] for part in collected]
             wanted = parts[1][:, None] == torch.arange(self.classes, device=its.device)
             self.neurons = select_neurons(parts[0], wanted, _nuisances(*parts[2:]), self.budget, self.coupling)
             self._seen = []

@@ -37,6 +37,8 @@ class DarkRank(EmbeddingTerm):
         super().__init__(weight, **embeddings)
         self.ranking = KINDS[choice("kind", kind, KINDS)]
         self.candidates = int(at_least("candidates", candidates, 2))
+        if kind == "soft" and candidates > 5:
+            raise ValueError(f"candidates={candidates} have {candidates}! orders; kind='soft' takes at most 5")
         self.alpha, self.beta = at_least("alpha", alpha, 0), at_least("beta", beta, 1)
 
     def group(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:

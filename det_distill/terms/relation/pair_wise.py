@@ -5,7 +5,6 @@ from typing import Any
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from det_distill.configs import at_least
 from det_distill.losses.structured import pair_wise
 from det_distill.terms.maps import MapTerm
 
@@ -25,7 +24,9 @@ class PairWise(MapTerm):
 
     def __init__(self, tap: str, weight: float, scale: float = 0.5, **maps: Any) -> None:
         super().__init__(tap, weight, **maps)
-        self.scale = at_least("scale", scale, 0)
+        if not 0 < scale <= 1:
+            raise ValueError(f"scale={scale}; 0 < scale <= 1 is expected, 0.5 makes 2 x 2 places")
+        self.scale = scale
 
     def level(self, student: Tensor, teacher: Tensor) -> Tensor:
         return pair_wise(student, teacher, self.scale)

@@ -54,6 +54,9 @@ class BoundarySamples(Term):
         own, its = student.shows["roi.logits"], teacher.shows["roi.logits"]
         if own != its:
             raise ValueError(f"'roi.logits' has shape {own} on the student and {its} on the teacher: other classes?")
+        own, its = student.shows["roi.features"], teacher.shows["roi.features"]
+        if own[1:] != its[1:]:
+            raise ValueError(f"'roi.features' has shape (N, *{own}) on the student and (N, *{its}) on the teacher")
         wide, narrow = (side.width("roi.features") for side in (teacher, student))
         self.translator: nn.Module = fitting(self._adapter, wide, narrow, "'roi.features', translated to the student,")
         self.heads = (student.classify, teacher.classify)

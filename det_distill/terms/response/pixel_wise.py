@@ -5,7 +5,8 @@ from torch import Tensor
 
 from det_distill.losses.structured import pixel_wise
 from det_distill.terms.maps import MapTerm
-from det_distill.views.anatomy import Anatomy, same_anchors
+from det_distill.terms.rows import judged_alike
+from det_distill.views.anatomy import Anatomy
 
 TAPS = ("head.logits", "rpn.logits")
 
@@ -14,8 +15,8 @@ TAPS = ("head.logits", "rpn.logits")
 class PixelWise(MapTerm):
     """Cross entropy with the teacher's scores in every cell of a dense head: "head.logits" or "rpn.logits".
 
-    Sigmoid scores are a Bernoulli each, summed over anchors and classes. The mean over cells is summed over the images
-    of a batch, as in the paper's code; the value is the mean over levels.
+    Sigmoid scores are a Bernoulli each, a softmax's exclude each other; both are summed over a cell's anchors. The mean
+    over cells is summed over the images of a batch, as in the paper's code; the value is the mean over levels.
 
     Args:
         tap: One of the two.
@@ -30,9 +31,9 @@ class PixelWise(MapTerm):
         heads = [side.dense or side.rpn for side in (student, teacher)]
         if heads[0].use_sigmoid_cls != heads[1].use_sigmoid_cls:
             raise ValueError("one of the nets has a softmax, the other sigmoids; their scores do not compare")
-        if heads[0].num_base_priors > 1:
-            same_anchors(student, teacher)
+        self.each = judged_alike(student, teacher)
         self.sigmoid = bool(heads[0].use_sigmoid_cls)
 
     def level(self, student: Tensor, teacher: Tensor) -> Tensor:
-        return pixel_wise(student, teacher, self.sigmoid)
+        anchors = [side.unflatten(1, (self.each, -1)).flatten(0, 1) for side in (student, teacher)]  # (B * A, K, H, W)
+        return pixel_wise(*anchors, self.sigmoid)

@@ -67,7 +67,8 @@ class SoftLabels(Term):
 
     def forward(self, student: Mapping[str, Any], teacher: Mapping[str, Any], batch: Batch) -> Tensor:
         own = self.source.rows(student, student, 0, batch)
-        rows = {name: self.source.rows(shown, student, 1, batch) for name, shown in teacher.items()}
+        shown = enumerate(teacher.items(), 1)
+        rows = {name: self.source.rows(its, student, side, batch) for side, (name, its) in shown}
         general = [its for name, its in rows.items() if name not in self.shared]
         special = [(rows[name], shared) for name, shared in self.shared.items()]
         return (of_sigmoids if self.sigmoid else of_softmax)(own, general, special, self.temperature, self.mean)

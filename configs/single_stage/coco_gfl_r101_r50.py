@@ -1,0 +1,33 @@
+"""GFL R101 teaches R50 near objects and by soft labels; COCO, 12 epochs.
+
+[code] twangnh/Distilling-Object-Detectors@c6583f3, [ours] a decision; no result of ours.
+"""
+
+_base_ = ["mmdet::gfl/gfl_r50_fpn_1x_coco.py", "../_base_/distill.py"]
+
+model = dict(
+    _delete_=True,
+    type="Distiller",
+    student={{_base_.model}},
+    teacher=dict(
+        config="mmdet::gfl/gfl_r101_fpn_ms-2x_coco.py",
+        checkpoint="data/teachers/gfl_r101_fpn_mstrain_2x_coco_20200629_200126-dd12f847.pth",
+    ),
+    terms=dict(
+        imitation=dict(
+            type="FeatureImitation",
+            tap="neck",
+            adapter=dict(type="ConvAdapter", kernel=3),
+            mask=dict(type="AnchorIoUMask"),
+            weight=0.01,  # [code] at one level; over levels, averaged, [ours]
+            schedule=dict(type="Window", begin=400),  # [code] off for the first 400 iterations
+        ),
+        soft=dict(
+            type="SoftLabels",
+            head="dense",
+            temperature=1,  # [ours] sigmoids are soft as they are
+            mask=dict(type="AnchorIoUMask"),
+            weight=1.0,  # [ours]
+        ),
+    ),
+)

@@ -1,0 +1,117 @@
+"""What a distilled step costs beside the student's own, timed in turns."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from mmdet.registry import MODELS
+
+from det_distill.configs import at_least, opened
+from det_distill.overview import made_up, table
+from det_distill.stills import input_size
+
+HEAD = ["config", "student, ms", "teacher, ms", "distilled, ms", "distilled / student", "overhead"]
+Times = tuple[float, float, float]  # seconds: the student's own step, the teachers' part, the distilled step
+
+
+def benchmark(
+    configs: Sequence[str],
+    steps: int = 20,
+    batch: int = 4,
+    shape: Sequence[int] | None = None,
+    device: str = "cpu",
+    out: str | None = None,
+    cfg_options: dict[str, Any] | None = None,
+) -> str:
+    """Time a step (losses and backward pass, no optimiser) of each config, in turns, so that noise falls on all alike.
+
+    `overhead` is the distilled step over the sum of the student's own step and the teachers' part in the distilled one:
+    what the terms themselves cost, 1 for nothing. Schedules count as begun, stages as over.
+
+    Args:
+        configs: Paths of distillation configs.
+        steps: Rounds; medians are told. One more comes first, to warm up.
+        batch: Images a step, of noise, with eight boxes each.
+        shape: Height and width; by default as each training pipeline resizes.
+        device: Where, such as "cuda".
+        out: JSON file for all times, in seconds.
+        cfg_options: Dotted keys to change in each config.
+
+    Returns:
+        A table of medians.
+
+    Raises:
+        FileNotFoundError: A config or checkpoint is not there.
+        ValueError: A config is no Distiller's or cannot be wired, or a number is below 1.
+    """
+    at_least("steps", steps, 1)
+    at_least("batch", batch, 1)
+    races = {config: _Race(config, batch, shape, device, cfg_options) for config in configs}
+    times: dict[str, list[Times]] = {config: [] for config in races}
+    for turn in range(steps + 1):
+        for config, race in races.items():
+            found = race.run()
+            if turn:
+                times[config].append(found)
+    if out:
+        Path(out).write_text(json.dumps(dict(torch=torch.__version__, device=device, batch=batch, seconds=times)))
+    rows = [[config, *_told(found)] for config, found in times.items()]
+    return table(f"batch {batch}, medians of {steps} on {device}, {torch.get_num_threads()} threads", HEAD, rows)
+
+
+def _told(times: Sequence[Times]) -> list[str]:
+    student, teacher, distilled = (1e3 * median(part) for part in zip(*times, strict=True))
+    over_student = median(whole / own for own, _, whole in times)
+    overhead = median(whole / (own + its) for own, its, whole in times)
+    return [f"{student:.0f}", f"{teacher:.0f}", f"{distilled:.0f}", f"{over_student:.2f}", f"{overhead:.3f}"]
+
+
+class _Race:
+    """One config's student: its own step and the distilled one."""
+
+    def __init__(
+        self, config: str, batch: int, shape: Sequence[int] | None, device: str, options: dict[str, Any] | None
+    ) -> None:
+        cfg = opened(config, options)
+        if cfg.model.get("type") != "Distiller":
+            raise ValueError(f"{config}: model.type='{cfg.model.get('type')}'; a Distiller is expected")
+        self.model = MODELS.build(cfg.model).to(device).train()
+        for term in self.model.terms.values():
+            term.schedule = None
+        height, width = shape or input_size(cfg)
+        inputs, samples = made_up((height, width), batch)
+        self.inputs, self.samples = inputs.to(device), [one.to(device) for one in samples]
+        self.device, self.teacher = device, 0.0
+
+    def run(self) -> Times:
+        own = self._timed(
+            lambda: self._back(self.model.student.loss(*self.model.shrink(self.inputs, self.samples)[1:]))
+        )
+        with patch.object(self.model.teachers, "watch", self._watched):
+            whole = self._timed(lambda: self._back(self.model.loss(self.inputs, self.samples)))
+        return own, self.teacher, whole
+
+    def _watched(self, *args: Any) -> Any:
+        shown: list[Any] = []
+        self.teacher = self._timed(lambda: shown.append(type(self.model.teachers).watch(self.model.teachers, *args)))
+        return shown[0]
+
+    def _back(self, losses: dict[str, Any]) -> None:
+        self.model.parse_losses(losses)[0].backward()
+        self.model.zero_grad()
+
+    def _timed(self, call: Callable[[], None]) -> float:
+        self._wait()
+        begin = perf_counter()
+        call()
+        self._wait()
+        return perf_counter() - begin
+
+    def _wait(self) -> None:
+        if self.device.startswith("cuda"):
+            torch.cuda.synchronize()
