@@ -3,8 +3,11 @@
 import re
 from pathlib import Path
 
+import pytest
 from mmdet.registry import MODELS
 from mmengine.config import Config
+
+import tiny
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -14,13 +17,68 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
 
 
+def section(title):
+    """The text below a heading, up to the next of its level or above."""
+    return re.search(rf"\n(#+) {title}\n(.*?)(?=\n#{{1,3}} |\Z)", TEXT, re.DOTALL)[2]
+
+
 def test_its_config_builds(tmp_path, monkeypatch):
-    [block] = blocks("python")
+    [block] = re.findall(r"```python\n(.*?)```", section("A config, explained"), re.DOTALL)
     monkeypatch.setattr("det_distill.teacher.load_strictly", lambda *_: None)
     file = tmp_path / "mine.py"
     file.write_text(block.replace('"configs/', f'"{ROOT}/configs/'))
     distiller = MODELS.build(Config.fromfile(file).model)
     assert [a.conv.out_channels for a in distiller.terms["imitation"].adapters] == [256] * 5
+
+
+def test_a_method_is_added_as_it_says(tmp_path, monkeypatch):
+    code, config = re.findall(r"```python\n(.*?)```", section("Add a method"), re.DOTALL)
+    assert len(code.strip().splitlines()) < 30
+    (tmp_path / "channel_wise.py").write_text(code)
+    (tmp_path / "mine.py").write_text(config)
+    monkeypatch.syspath_prepend(tmp_path)
+    cfg = Config.fromfile(tmp_path / "mine.py")
+    teacher = tiny.write_teacher(tmp_path, tiny.faster_rcnn(12, 24))
+    model = MODELS.build(dict(type="Distiller", student=tiny.faster_rcnn(), teacher=teacher, **cfg.model))
+
+    with model.view.record(["neck"]) as seen:
+        loss = tiny.losses(model, tiny.batch())["loss_channels"]
+    loss.backward()
+    assert all(adapter.conv.weight.grad.any() for adapter in model.terms["channels"].adapters)
+    data = model.data_preprocessor(tiny.batch(), training=True)
+    shown = model.teacher.watch(data["inputs"], data["data_samples"], ["neck"], None)
+    total = 0.0
+    for own, its, adapter in zip(seen["neck"], shown["neck"], model.terms["channels"].adapters, strict=True):
+        gaps = []
+        for s, t in zip(adapter(own).detach().flatten(0, 1), its.flatten(0, 1), strict=True):
+            q, p = ((one.flatten() / 4).double().exp() for one in (s, t))
+            q, p = q / q.sum(), p / p.sum()
+            gaps.append(16 * float((p * (p / q).log()).sum()))
+        total += 3.0 * sum(gaps) / len(gaps) / 5
+    assert loss.item() == pytest.approx(total, rel=1e-4)
+
+
+def test_several_teachers_teach_as_it_says(tmp_path):
+    [block] = re.findall(r"```python\n(.*?)```", section("Several teachers"), re.DOTALL)
+    text = block
+    for name, classes in (("big", 3), ("cells", 2)):
+        (tmp_path / name).mkdir()
+        paths = tiny.write_teacher(tmp_path / name, tiny.faster_rcnn(12, 24, classes=classes))
+        text = text.replace(f'"{name}.py"', repr(paths["config"])).replace(f'"{name}.pth"', repr(paths["checkpoint"]))
+    model = MODELS.build(dict(type="Distiller", student=tiny.faster_rcnn(), **eval(f"dict({text})")))
+    losses = tiny.losses(model, tiny.batch())
+    assert losses["loss_soft"] > 0
+    assert losses["loss_imitation"] > 0
+
+
+def test_its_stages_are_those_of_a_distiller(tmp_path):
+    [block] = re.findall(r"```python\n(.*?)```", section("Training in stages"), re.DOTALL)
+    teacher = tiny.write_teacher(tmp_path, tiny.faster_rcnn(12, 24))
+    terms = dict(hint=tiny.imitation(), soft=dict(type="SoftLabels", head="roi", weight=0.1))
+    model = MODELS.build(
+        dict(type="Distiller", student=tiny.faster_rcnn(), teacher=teacher, terms=terms, **eval(f"dict({block})"))
+    )
+    assert [stage.until for stage in model.stages.all] == [1, None]
 
 
 def test_its_commands_name_what_is_there():

@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from det_distill.losses.ensembles import mean_of_sigmoids, mean_of_teachers, softened
+from det_distill.losses.ensembles import (
+    mean_of_sigmoids,
+    mean_of_teachers,
+    softened,
+    softened_sigmoids,
+    with_dustbin,
+)
 
 Mean = Callable[[Sequence[Tensor], str], Tensor]
 MEANS = pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
@@ -54,6 +60,24 @@ def test_gives_the_means_worked_out_by_hand():
 def test_temperature_divides_the_logits(temperature: float, first: float):
     logits = torch.tensor([[2.0, 0.0]])  # 1 / (1 + exp(-2 / T))
     assert softened(logits, temperature).tolist()[0] == pytest.approx((first, 1 - first), abs=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (5, 4)], ids=str)
+def test_sigmoids_are_softened_number_by_number(shape: tuple[int, int], temperature: float):
+    logits = 5 * draw(*shape)
+    expected = [[1 / (1 + math.exp(-z / temperature)) for z in row] for row in logits.tolist()]
+    found = softened_sigmoids(logits, temperature)
+    assert found.shape == shape
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64).reshape(shape), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("kept", [[0], [2, 0], [1, 2, 3], [3, 2, 1, 0]], ids=str)
+def test_a_dustbin_holds_what_is_not_kept_number_by_number(kept: list[int]):
+    rows = draw(5, 4).softmax(dim=1)
+    expected = [[row[k] for k in kept] + [sum(p for c, p in enumerate(row) if c not in kept)] for row in rows.tolist()]
+    torch.testing.assert_close(with_dustbin(rows, kept), torch.tensor(expected, dtype=torch.float64))
+    assert with_dustbin(rows[:0], kept).shape == (0, len(kept) + 1)
 
 
 @MEANS
@@ -136,7 +160,12 @@ def test_no_boxes_and_a_single_class_are_no_special_cases(mean_of: Mean, mean: s
 @HALVES
 def test_computes_in_fp32_or_better(dtype: torch.dtype):
     logits = [z.to(dtype) for z in draw(3, 5, 4)]
-    assert softened(logits[0].double(), 2.0).dtype == torch.float64
+    for soft in (softened, softened_sigmoids):
+        assert soft(logits[0].double(), 2.0).dtype == torch.float64
+        with torch.autocast("cpu", torch.bfloat16):
+            found = soft(logits[0], 2.0)
+        assert found.dtype == torch.float32
+        assert found.equal(soft(logits[0].float(), 2.0))
     with torch.autocast("cpu", torch.bfloat16):
         inside = [softened(z, 2.0) for z in logits]
     for z, found in zip(logits, inside, strict=True):
@@ -154,6 +183,7 @@ def test_no_gradient_goes_back_to_a_teacher():
     logits = draw(5, 4).requires_grad_()
     probabilities = logits.softmax(dim=1)
     assert not softened(logits, 2.0).requires_grad
+    assert not softened_sigmoids(logits, 2.0).requires_grad
     for mean_of, mean in itertools.product((mean_of_teachers, mean_of_sigmoids), ("arithmetic", "geometric")):
         assert not mean_of([probabilities, probabilities], mean).requires_grad
         assert not mean_of([probabilities], mean).requires_grad
@@ -161,9 +191,10 @@ def test_no_gradient_goes_back_to_a_teacher():
 
 @pytest.mark.parametrize("shape", [(), (4,), (2, 3, 4)], ids=str)
 def test_logits_that_are_no_matrix_are_refused_and_named(shape: tuple[int, ...]):
-    with pytest.raises(ValueError, match=r"want \(N, K \+ 1\) logits") as error:
-        softened(torch.zeros(shape), 2.0)
-    assert str(shape) in str(error.value)
+    for soft, wanted in ((softened, r"\(N, K \+ 1\)"), (softened_sigmoids, r"\(N, K\)")):
+        with pytest.raises(ValueError, match=f"want {wanted} logits") as error:
+            soft(torch.zeros(shape), 2.0)
+        assert str(shape) in str(error.value)
 
 
 @EACH

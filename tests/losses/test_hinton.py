@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from det_distill.losses.ensembles import softened
-from det_distill.losses.hinton import soft_binary_kl, soft_kl
+from det_distill.losses.hinton import soft_binary_kl, soft_kl, specialist_kl
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
 TEMPERATURES = pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
@@ -235,6 +235,81 @@ def test_yes_or_no_of_disagreeing_shapes_is_refused_and_named(student, target):
     with pytest.raises(ValueError, match=r"want \(N, K\) logits") as error:
         soft_binary_kl(torch.zeros(student), torch.zeros(target), 2.0)
     assert all(str(shape) in str(error.value) for shape in (student, target))
+
+
+# ---------------------------------------------------------------- specialists
+
+
+def specialist_by_hand(
+    student: Tensor, teacher: Tensor, shared: list[tuple[int, int]], temperature: float, on: list[bool]
+) -> float:
+    """The classes shared, then all the rest, in plain numbers; shares no code with the loss."""
+    total = 0.0
+    for own, its, asked in zip(student.tolist(), teacher.tolist(), on, strict=True):
+        q, p = ([math.exp(z / temperature) for z in row] for row in (own, its))
+        pairs = [(p[one] / sum(p), q[other] / sum(q)) for one, other in shared]
+        pairs.append((1 - sum(a for a, _ in pairs), 1 - sum(b for _, b in pairs)))
+        total += sum(a * math.log(a / b) for a, b in pairs) if asked else 0
+    return temperature**2 * total / max(1, len(student))
+
+
+@TEMPERATURES
+@pytest.mark.parametrize("on", [None, [True, False, True, False, False], [False] * 5, [True] * 5], ids=str)
+@pytest.mark.parametrize("shared", [[(0, 0)], [(1, 0), (0, 2)], [(2, 1), (0, 0), (1, 3)]], ids=str)
+def test_a_specialist_equals_the_formula_class_by_class(
+    shared: list[tuple[int, int]], on: list[bool] | None, temperature: float
+):
+    student, _ = draw(5, 5)
+    _, teacher = draw(5, 4, seed=8)
+    asked = None if on is None else torch.tensor(on)
+    loss = specialist_kl(student, teacher, shared, temperature, asked)
+    expected = specialist_by_hand(student, teacher, shared, temperature, on or [True] * 5)
+    assert loss.item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    assert torch.autograd.gradcheck(lambda s: specialist_kl(s, teacher, shared, temperature, asked), student)
+    assert torch.autograd.grad(loss, teacher, allow_unused=True) == (None,)
+
+
+def test_a_specialist_gives_the_value_worked_out_by_hand():
+    student = torch.tensor([[0.5, 0.3, 0.2]], dtype=torch.float64).log().requires_grad_()
+    teacher = torch.tensor([[0.4, 0.6]], dtype=torch.float64).log()
+    loss = specialist_kl(student, teacher, [(1, 0)], 1.0)  # its class 1 is the student's 0
+    loss.backward()
+    assert loss.item() == pytest.approx(0.0201355, abs=1e-7)  # 0.6 log 0.6/0.5 + 0.4 log 0.4/0.5
+    assert student.grad[0].tolist() == pytest.approx((-0.1, 0.06, 0.04))  # as a dustbin's above
+
+
+def test_a_specialist_that_knows_all_classes_is_the_plain_loss():
+    student, teacher = draw(5, 4)
+    expected = soft_kl(student, softened(teacher, 2.0), 2.0)
+    torch.testing.assert_close(specialist_kl(student, teacher, [(k, k) for k in range(3)], 2.0), expected)
+    permuted = specialist_kl(student, teacher[:, [2, 0, 1, 3]], [(1, 0), (2, 1), (0, 2)], 2.0)
+    torch.testing.assert_close(permuted, expected)
+
+
+@pytest.mark.parametrize(
+    ("count", "on"), [(0, None), (0, []), (4, [False] * 4)], ids=["no boxes", "none on", "all off"]
+)
+def test_a_specialist_without_a_say_gives_a_zero_that_trains(count: int, on: list[bool] | None):
+    student = torch.zeros(count, 3, requires_grad=True)
+    asked = None if on is None else torch.tensor(on, dtype=torch.bool)
+    loss = specialist_kl(student, torch.ones(count, 2), [(0, 1)], 4.0, asked)
+    loss.backward()
+    assert loss.item() == 0
+    assert student.grad.equal(torch.zeros(count, 3))
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "on"),
+    [((4, 3), (1, 2), 4), ((4, 3), (4, 2), 1), ((4, 3), (4,), 4), ((4,), (4, 2), 4), ((4, 3), (5, 2), 5)],
+    ids=str,
+)
+def test_a_specialist_of_other_boxes_is_refused(student: tuple[int, ...], teacher: tuple[int, ...], on: int):
+    asked = torch.ones(on, dtype=torch.bool)
+    with pytest.raises(ValueError, match=r"want \(N, C\) and \(N, D\) logits"):
+        specialist_kl(torch.zeros(student), torch.zeros(teacher), [(0, 0)], 2.0, asked)
+
+
+# ---------------------------------------------------------------- mistakes
 
 
 @pytest.mark.parametrize("groups", [[0, 0, 0], [1, 1, 1], [0, 1, 2], [0, 1, -1]], ids=str)
