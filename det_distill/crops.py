@@ -64,4 +64,6 @@ class PairedCrops:
                 zip(self.extractors, (student, teacher), (rois, whole), strict=True)
             )
         )
+        if not len(rois):  # of one level MMDetection's extractor then cuts the graph
+            own = own + self.maps(student, 0)[0][:0].sum()
         return own, its

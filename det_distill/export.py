@@ -17,7 +17,7 @@ from det_distill.compat.config_text import read_config_text
 from det_distill.configs import build_detector, load_config, student_model
 from det_distill.onnx_export import export_onnx
 from det_distill.stills import input_size, still_dataset
-from det_distill.teacher import fill
+from det_distill.weights import fill
 
 PACKAGE = "det_distill."
 CHECKED = 4  # images on which an ONNX graph is held against torch

@@ -34,6 +34,10 @@ def of_softmax(
     Returns:
         Scalar, at least fp32; a differentiable 0 without boxes.
 
+    Raises:
+        ValueError: If a teacher judges other boxes, or one of all classes has other classes (nothing broadcasts), or
+            the mean is unknown.
+
     Source:
         arXiv:1503.02531, sections 2 and 5, where the sum serves inference.
 

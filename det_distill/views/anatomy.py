@@ -58,11 +58,21 @@ class Anatomy:
         return (self.rpn or self.dense).prior_generator
 
     def width(self, tap: str) -> int:
-        """Length of the vectors, or channels of the crops, that a tap of the RoI head shows."""
+        """Channels of the crops, or length of the vectors, that a tap of the RoI head shows."""
         first = self.shows[tap][0]
         if isinstance(first, MapSpec):
             raise ValueError(f"'{tap}' shows feature maps on the {self.side}, not a tensor per box")
         return first
+
+    def length(self, tap: str) -> int:
+        """Length of the vectors that a tap of the RoI head shows.
+
+        Raises:
+            ValueError: It shows no vectors, such as R-FCN's votes.
+        """
+        if len(self.shows[tap]) > 1:
+            raise ValueError(f"'{tap}' is no vector a box on the {self.side}: {self.shows[tap]}")
+        return self.width(tap)
 
     def maps(self, tap: str) -> tuple[MapSpec, ...]:
         """The levels of a tap.

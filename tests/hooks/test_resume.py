@@ -144,3 +144,33 @@ def test_a_stock_checkpoint_cannot_be_resumed_but_can_be_started_from(tmp_path, 
 def test_the_logs_name_every_term(tmp_path, data, model):
     losses, _ = run(tiny.run_config(data, tmp_path / "run", model, train_cfg=dict(max_epochs=1)))
     assert {"loss", "loss_imitation", "loss_cls", "loss_rpn_bbox"} <= set(losses[0])
+
+
+def test_a_critic_and_half_collected_neurons_resume_to_the_bit(tmp_path, data, model):
+    terms = dict(
+        critic=dict(type="Holistic", tap="neck", adapter=dict(type="ConvAdapter", kernel=1), size=8, width=4, weight=1),
+        neurons=dict(type="NeuronSelection", budget=4, samples=60, weight=1),
+    )
+    distilled = dict(model, terms=terms)
+
+    def config(name):
+        cfg = tiny.run_config(data, tmp_path / name, distilled)
+        cfg.merge_from_dict(copy.deepcopy(BY_ITER))
+        return cfg
+
+    whole, weights = run(config("whole"))
+    run(config("parts"), stop=6)
+    saved = torch.load(tmp_path / "parts/iter_4.pth", weights_only=True)["distill"]["terms"]
+    assert saved["neurons._extra_state"]["neurons"] is None
+    assert len(saved["neurons._extra_state"]["seen"]) == 4
+    again = config("parts")
+    again.resume = True
+    rest, resumed = run(again)
+
+    assert rest == {step: value for step, value in whole.items() if step >= 4}
+    assert rest[4]["loss_neurons"] == 0 < rest[8]["loss_neurons"]
+    states = [weights.pop("terms.neurons._extra_state"), resumed.pop("terms.neurons._extra_state")]
+    assert states[0]["neurons"].equal(states[1]["neurons"])
+    assert not states[0]["seen"]
+    assert not states[1]["seen"]
+    assert all(torch.equal(weights[k], resumed[k]) for k in weights if not k.endswith("_extra_state"))

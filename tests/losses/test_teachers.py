@@ -98,12 +98,7 @@ def yes_or_no(student: Tensor, general: list[Tensor], special: list, temperature
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 @pytest.mark.parametrize(("loss", "oracle"), [(of_softmax, box_by_box), (of_sigmoids, yes_or_no)])
 def test_equals_the_sum_box_by_box(
-    loss: Loss,
-    oracle: Callable[..., float],
-    temperature: float,
-    general: int,
-    special: list,
-    mean: str,
+    loss: Loss, oracle: Callable[..., float], temperature: float, general: int, special: list, mean: str
 ):
     student, known, experts = drawn(6, general, special)
     value = loss(student, known, experts, temperature, mean)

@@ -63,7 +63,7 @@ ADAPTED = {
 REFUSED = {
     ("c4", "flow"): r"terms\.one: 'backbone' has 1 level to compare; a flow is between two",
     ("rfcn", "flow"): r"terms\.one: 'neck' has 1 level to compare; a flow is between two",
-    ("rfcn", "neurons"): r"terms\.one: the student's 'roi\.embedding' is no vector: \(4, 4, 4\) a box",
+    ("rfcn", "neurons"): r"terms\.one: 'roi\.embedding' is no vector a box on the student: \(4, 4, 4\)",
 }
 WORKING = [(kind, name) for kind in KINDS for name in TERMS if (kind, name) not in REFUSED]
 
@@ -96,7 +96,7 @@ def _say_background(roi_head: Any) -> None:
         head.fc_cls.bias.data[-1] += 3
     else:  # R-FCN's scores, a bin after another
         scores = roi_head.bbox_roi_extractor.conv_cls.bias.data
-        scores.view(head.num_classes + 1, -1)[-1] += 3
+        scores.view(head.num_classes + 1, -1)[-1] += 0.3
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_one_step_moves_student_and_adapters_and_never_the_teacher(alone, name):
     before = deepcopy(teacher.state_dict())
     value = value_of(alone, name, tiny.batch())
     value.backward()
-    assert value > 0
+    assert value > 0 or name == "critic"  # whose judgement has any sign
     assert any(p.grad is not None and p.grad.any() for p in alone.student.backbone.parameters())
     own = alone.terms[_id(name)].named_parameters()
     weights = {key: p.grad for key, p in own if key.endswith("weight") and p.requires_grad}  # a critic asks for none

@@ -46,48 +46,57 @@ class NeuronSelection(Term):
         self.budget, self.samples = int(at_least("budget", budget, 1)), int(at_least("samples", samples, 2))
         self.coupling, self._adapter = at_least("coupling", coupling, 0), adapter
         self.neurons: Tensor | None = None
-        self._seen: list[tuple[Tensor, ...]] = []  # of each step so far: activations, classes, areas, truncated or not
+        self.survey = _Survey()
 
     def wire(self, student: Anatomy, teacher: Anatomy) -> None:
         self.classes = student.head.num_classes
         if self.classes < 2:
             raise ValueError("with one class no neuron tells classes apart")
-        for side in (student, teacher):
-            if len(side.shows["roi.embedding"]) > 1:
-                raise ValueError(
-                    f"'roi.embedding' is no vector a box on the {side.side}: {side.shows['roi.embedding']}"
-                )
-        at_least("the number of the teacher's neurons", teacher.width("roi.embedding"), self.budget)
-        self.adapter = fitting(self._adapter, student.width("roi.embedding"), self.budget, "the neurons chosen")
+        at_least("the number of the teacher's neurons", teacher.length("roi.embedding"), self.budget)
+        self.adapter = fitting(self._adapter, student.length("roi.embedding"), self.budget, "the neurons chosen")
 
     def forward(self, student: Mapping[str, Any], teacher: Mapping[str, Any], batch: Batch) -> Tensor:
         labels, own, its = student["roi.targets"][0], student["roi.embedding"], teacher["roi.embedding"]
         chosen = labels < self.classes
         if self.neurons is None:
-            area, truncated = _crops(student["roi.rois"][chosen], batch)
-            self._seen.append((its[chosen].detach(), labels[chosen], area, truncated))
-            if sum(len(one[1]) for one in self._seen) < self.samples:
+            self.survey.add(its[chosen], labels[chosen], student["roi.rois"][chosen], batch)
+            if self.survey.size < self.samples:
                 return 0 * self.adapter(own[chosen]).sum()
-            collected = [torch.cat([one.to(its.device) for one in part]) for part in zip(*self._seen, strict=True)]
-            parts = [part[: self.samples] for part in collected]
-            wanted = parts[1][:, None] == torch.arange(self.classes, device=its.device)
-            self.neurons = select_neurons(parts[0], wanted, _nuisances(*parts[2:]), self.budget, self.coupling)
-            self._seen = []
+            found = self.survey.close(self.samples, self.classes)
+            self.neurons = select_neurons(*found, self.budget, self.coupling)
         goal = its[chosen][:, self.neurons.to(its.device)]
         return proposal_mimic(self.adapter(own[chosen]), goal, normalise=False)
 
     def get_extra_state(self) -> dict[str, Any]:
-        return dict(neurons=self.neurons, seen=self._seen)
+        return dict(neurons=self.neurons, seen=self.survey.seen)
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        self.neurons, self._seen = state["neurons"], state["seen"]
+        self.neurons, self.survey.seen = state["neurons"], state["seen"]
 
 
-def _crops(rois: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """(N,) area of each box (N, 5), and whether it touches the border of its image."""
-    height, width = rois.new_tensor(batch.scene.shapes)[rois[:, 0].long()].T
-    _, x1, y1, x2, y2 = rois.T
-    return (x2 - x1) * (y2 - y1), (x1 <= 0) | (y1 <= 0) | (x2 >= width) | (y2 >= height)
+class _Survey:
+    """Boxes so far: per step the teacher's activations, classes, areas, and whether the image's border cuts them."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Tensor, ...]] = []
+
+    @property
+    def size(self) -> int:
+        return sum(len(labels) for _, labels, *_ in self.seen)
+
+    def add(self, activations: Tensor, labels: Tensor, rois: Tensor, batch: Batch) -> None:
+        height, width = rois.new_tensor(batch.scene.shapes)[rois[:, 0].long()].T
+        _, x1, y1, x2, y2 = rois.T
+        cut = (x1 <= 0) | (y1 <= 0) | (x2 >= width) | (y2 >= height)
+        self.seen.append((activations.detach(), labels, (x2 - x1) * (y2 - y1), cut))
+
+    def close(self, samples: int, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Activations (M, D), classes (M, K) and nuisances (M, 3) of the first M boxes; the survey forgets them."""
+        device = self.seen[-1][0].device  # a resumed run's begin on another
+        parts = [torch.cat([one.to(device) for one in part])[:samples] for part in zip(*self.seen, strict=True)]
+        self.seen = []
+        activations, labels, area, cut = parts
+        return activations, labels[:, None] == torch.arange(classes, device=device), _nuisances(area, cut)
 
 
 def _nuisances(area: Tensor, truncated: Tensor) -> Tensor:

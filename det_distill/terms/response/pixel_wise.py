@@ -27,13 +27,13 @@ class PixelWise(MapTerm):
     def wire(self, student: Anatomy, teacher: Anatomy) -> None:
         if self.tap not in TAPS:
             raise ValueError(f"tap='{self.tap}' shows no class scores; one of {', '.join(TAPS)} is expected")
+        self.each = judged_alike(student, teacher)
         super().wire(student, teacher)
         heads = [side.dense or side.rpn for side in (student, teacher)]
         if heads[0].use_sigmoid_cls != heads[1].use_sigmoid_cls:
             raise ValueError("one of the nets has a softmax, the other sigmoids; their scores do not compare")
-        self.each = judged_alike(student, teacher)
         self.sigmoid = bool(heads[0].use_sigmoid_cls)
 
     def level(self, student: Tensor, teacher: Tensor) -> Tensor:
-        anchors = [side.unflatten(1, (self.each, -1)).flatten(0, 1) for side in (student, teacher)]  # (B * A, K, H, W)
-        return pixel_wise(*anchors, self.sigmoid)
+        own, its = (side.unflatten(1, (self.each, -1)).flatten(0, 1) for side in (student, teacher))  # (B * A, K, H, W)
+        return pixel_wise(own, its, self.sigmoid)
