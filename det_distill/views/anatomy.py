@@ -92,7 +92,7 @@ class Anatomy:
 def paired(
     student: Anatomy, teacher: Anatomy, tap: str, strides: Sequence[int] | None = None, resize: bool = False
 ) -> list[Pair]:
-    """The levels of a tap, paired by stride in pixels of the batch; with `resize` by stride in each net's own pixels.
+    """The levels of a tap, finest first, paired by stride in pixels of the batch; with `resize` in each net's own.
 
     Args:
         strides: The student's levels wanted, in its own pixels; None wants all, and all of the teacher's too.
@@ -116,7 +116,8 @@ def paired(
             f"teacher, in the student's pixels, wanted {wanted}; {out}"
         )
     matched = [(own[stride], its[stride]) for stride in wanted]
-    return [Pair((i, k), (s.channels, t.channels), (s.stride, t.stride)) for (i, s), (k, t) in matched]
+    pairs = [Pair((i, k), (s.channels, t.channels), (s.stride, t.stride)) for (i, s), (k, t) in matched]
+    return sorted(pairs, key=lambda pair: pair.strides)
 
 
 def same_coder(student: Anatomy, teacher: Anatomy, stage: str) -> None:

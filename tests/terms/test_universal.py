@@ -63,7 +63,7 @@ ADAPTED = {
 REFUSED = {
     ("c4", "flow"): r"terms\.one: 'backbone' has 1 level to compare; a flow is between two",
     ("rfcn", "flow"): r"terms\.one: 'neck' has 1 level to compare; a flow is between two",
-    ("rfcn", "neurons"): r"terms\.one: 'roi\.embedding' is no vector a box on the student: \(4, 4, 4\)",
+    ("rfcn", "neurons"): r"terms\.one: 'roi\.embedding' is no vector a box on the teacher: \(4, 4, 4\)",
 }
 WORKING = [(kind, name) for kind in KINDS for name in TERMS if (kind, name) not in REFUSED]
 

@@ -42,7 +42,7 @@ def test_levels_meet_by_stride_wherever_they_lie():
         (0.5, PYRAMID, [16], True, [(16, 16)]),
         (0.75, [(9, 16)], [], False, None),
         (1.0, [(9, 32), (9, 16)], [16], False, [(16, 16)]),
-        (1.0, PYRAMID, [16, 4], False, [(16, 16), (4, 4)]),
+        (1.0, PYRAMID, [16, 4], False, [(4, 4), (16, 16)]),
     ],
 )
 def test_strides_are_counted_in_pixels_of_the_batch_unless_maps_are_resized(scale, its, strides, resize, expected):
