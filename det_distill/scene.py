@@ -74,6 +74,11 @@ class Level:
         return torch.tensor(cells).to(scene.boxes[0].device, non_blocking=True)
 
 
+def has_anchors(priors: Any) -> bool:
+    """Whether a prior generator makes anchors, not points."""
+    return hasattr(priors, "base_anchors")
+
+
 def prior_strides(priors: Any) -> list[int]:
     """The x strides of a prior generator, one per level."""
     return [int(stride[0]) if isinstance(stride, tuple | list) else int(stride) for stride in priors.strides]
@@ -83,14 +88,14 @@ def levels_of(priors: Any, sizes: Sequence[tuple[int, int]], strides: Sequence[i
     """The levels of a prior generator that belong to maps of these sizes and strides.
 
     Args:
-        priors: MMDetection's `AnchorGenerator`, or None where no anchors are needed.
+        priors: MMDetection's `AnchorGenerator` or `MlvlPointGenerator`, or None where no anchors are needed.
         sizes: (H, W) of each map.
         strides: Pixels a cell of each map.
 
     Raises:
         ValueError: The generator has no level of one of the strides.
     """
-    if priors is None:
+    if not has_anchors(priors):
         return [Level(size, (s, s), torch.zeros(0, 4)) for size, s in zip(sizes, strides, strict=True)]
     own = prior_strides(priors)
     missing = sorted(set(strides) - set(own))

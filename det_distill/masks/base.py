@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from det_distill.scene import Level, Scene, prior_strides
+from det_distill.scene import Level, Scene, has_anchors, prior_strides
 
 
 class Mask(Protocol):
@@ -24,7 +24,7 @@ def demand_anchors(mask: Mask, priors: Any, strides: Sequence[int]) -> None:
     """
     if not mask.needs_anchors:
         return
-    if not hasattr(priors, "base_anchors"):
+    if not has_anchors(priors):
         raise ValueError(f"{type(mask).__name__} needs anchors, the student judges points; use PointMask or GtBoxMask")
     known = prior_strides(priors)
     if not set(strides) <= set(known):

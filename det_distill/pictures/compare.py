@@ -20,7 +20,7 @@ from det_distill.pictures.attention import maps_of, teacher_for
 from det_distill.pictures.contenders import fixed, near, own_contenders, prior_generator
 from det_distill.pictures.report import report
 from det_distill.pictures.sheets import Row, sheet, slide_of
-from det_distill.scene import prior_strides
+from det_distill.scene import has_anchors, prior_strides
 from det_distill.stills import picture, still_dataset
 
 
@@ -45,7 +45,7 @@ def compare_masks(
     """Draw the masks of the first `images` images: a row per mask, a column per feature level; and `index.html`.
 
     The rows are the config's own masks (of its FeatureImitation terms, if it is a Distiller's), then AnchorIoUMask
-    at each psi, GtBoxMask and FullMask. Images are resized as in the split's pipeline, or the test pipeline where
+    at each psi, GtBoxMask and FullMask; of a student that judges points, PointMask, and no page. Images are resized as in the split's pipeline, or the test pipeline where
     that one draws lots; every other augmentation is left out.
 
     Args:
@@ -75,7 +75,7 @@ def compare_masks(
         raise ValueError(f"model: none in {config}; want a detector or a Distiller")
     student = ConfigDict(student_model(model))
     priors = prior_generator(student)
-    own = own_contenders(model, prior_strides(priors))
+    own, anchors = own_contenders(model, prior_strides(priors)), has_anchors(priors)
     teacher, reason = teacher_for(config, model, checkpoint)
     dataset = still_dataset(cfg, split)
     folder = _folder(Path(out) if out is not None else Path("work_dirs") / Path(config).stem / "masks")
@@ -86,13 +86,16 @@ def compare_masks(
     for index in track_iter_progress(range(min(images, len(dataset))), file=sys.stdout):
         slide = slide_of(index, *picture(dataset[index]), priors, divisor, classes)
         path = folder / f"{slide.name}.png"
-        columns, rows, drawing = sheet(slide, [*own, *near(psi), *fixed()])
+        columns, rows, drawing = sheet(slide, [*own, *(near(psi) if anchors else ()), *fixed(points=not anchors)])
         mmcv.imwrite(drawing[..., ::-1], str(path))
         pages.append(Page(path, columns, rows))
         height, width = slide.scene.shapes[0]
         shown = maps_of(teacher, slide.image[:height, :width], slide.levels) if teacher else {}
         slides.append(replace(slide, maps=shown))
     print(f"{len(pages)} picture(s) in {folder}")
+    if not anchors:
+        print("no page: the student judges points, and the page is about anchors")
+        return pages
     html = folder / "index.html"
     remark = "" if teacher else f"Left out, what a trained teacher shows: {reason}."
     html.write_text(report(Path(config).stem, slides, [*fixed(), *own], remark), encoding="utf-8")

@@ -9,7 +9,7 @@ from mmdet.registry import TASK_UTILS
 from mmengine.config import ConfigDict
 from numpy.typing import NDArray
 
-from det_distill.masks import AnchorIoUMask, FullMask, GtBoxMask, Mask
+from det_distill.masks import AnchorIoUMask, FullMask, GtBoxMask, Mask, PointMask
 from det_distill.scene import Level, Scene
 
 
@@ -40,16 +40,19 @@ class Contender:
 
 
 def prior_generator(student: ConfigDict) -> Any:
-    """The anchors of a detector's config.
+    """The anchors, or the points, of a detector's config.
 
     Raises:
-        ValueError: It has none.
+        ValueError: It has neither.
     """
     for head in ("rpn_head", "bbox_head"):
         if "anchor_generator" in student.get(head, {}):
             return TASK_UTILS.build(student[head].anchor_generator)
+        if "strides" in student.get(head, {}):
+            return TASK_UTILS.build(dict(type="MlvlPointGenerator", strides=student[head].strides))
     raise ValueError(
-        f"model: want rpn_head.anchor_generator or bbox_head.anchor_generator, found none in {student.get('type')}"
+        "model: want rpn_head.anchor_generator, bbox_head.anchor_generator or bbox_head.strides, found none in "
+        f"{student.get('type')}"
     )
 
 
@@ -85,6 +88,7 @@ def near(psi: Sequence[float]) -> list[Contender]:
     return [Contender(f"AnchorIoUMask, psi {p:g}", AnchorIoUMask(psi=p)) for p in psi]
 
 
-def fixed() -> list[Contender]:
-    """The standard masks without a psi."""
-    return [Contender("GtBoxMask", GtBoxMask()), Contender("FullMask", FullMask())]
+def fixed(points: bool = False) -> list[Contender]:
+    """The standard masks without a psi; of points as well, where the student judges points."""
+    found = [Contender("GtBoxMask", GtBoxMask()), Contender("FullMask", FullMask())]
+    return [Contender("PointMask", PointMask()), *found] if points else found

@@ -78,6 +78,8 @@ def sheet(slide: Slide, contenders: Sequence[Contender]) -> tuple[list[str], lis
 
 
 def _column(level: Level) -> str:
+    if not len(level.anchors):
+        return f"{level.size[1]} x {level.size[0]} cells, a point each"
     sides = (level.anchors[:, 2:] - level.anchors[:, :2]).prod(dim=1).sqrt()  # of squares as large as the anchors
     spread = "-".join(dict.fromkeys(f"{side:.0f}" for side in (sides.min(), sides.max())))
     return f"{level.size[1]} x {level.size[0]} cells, anchors of {spread} px"
