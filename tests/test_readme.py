@@ -65,7 +65,9 @@ def test_several_teachers_teach_as_it_says(tmp_path):
         (tmp_path / name).mkdir()
         paths = tiny.write_teacher(tmp_path / name, tiny.faster_rcnn(12, 24, classes=classes))
         text = text.replace(f'"{name}.py"', repr(paths["config"])).replace(f'"{name}.pth"', repr(paths["checkpoint"]))
-    model = MODELS.build(dict(type="Distiller", student=tiny.faster_rcnn(), **eval(f"dict({text})")))
+    (tmp_path / "mine.py").write_text(text)
+    told = Config.fromfile(tmp_path / "mine.py").model
+    model = MODELS.build(dict(type="Distiller", student=tiny.faster_rcnn(), **told))
     losses = tiny.losses(model, tiny.batch())
     assert losses["loss_soft"] > 0
     assert losses["loss_imitation"] > 0
@@ -75,9 +77,9 @@ def test_its_stages_are_those_of_a_distiller(tmp_path):
     [block] = re.findall(r"```python\n(.*?)```", section("Training in stages"), re.DOTALL)
     teacher = tiny.write_teacher(tmp_path, tiny.faster_rcnn(12, 24))
     terms = dict(hint=tiny.imitation(), soft=dict(type="SoftLabels", head="roi", weight=0.1))
-    model = MODELS.build(
-        dict(type="Distiller", student=tiny.faster_rcnn(), teacher=teacher, terms=terms, **eval(f"dict({block})"))
-    )
+    (tmp_path / "mine.py").write_text(block)
+    told = Config.fromfile(tmp_path / "mine.py").model
+    model = MODELS.build(dict(type="Distiller", student=tiny.faster_rcnn(), teacher=teacher, terms=terms, **told))
     assert [stage.until for stage in model.stages.all] == [1, None]
 
 
