@@ -45,8 +45,8 @@ def compare_masks(
     """Draw the masks of the first `images` images: a row per mask, a column per feature level; and `index.html`.
 
     The rows are the config's own masks (of its FeatureImitation terms, if it is a Distiller's), then AnchorIoUMask
-    at each psi, GtBoxMask and FullMask; of a student that judges points, PointMask, and no page. Images are resized as in the split's pipeline, or the test pipeline where
-    that one draws lots; every other augmentation is left out.
+    at each psi, GtBoxMask and FullMask; of a student that judges points, PointMask, and no page. Images are resized as
+    in the split's pipeline, or the test pipeline where that one draws lots; every other augmentation is left out.
 
     Args:
         config: path, or a name such as "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py".
