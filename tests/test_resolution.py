@@ -362,8 +362,10 @@ def test_crops_of_both_sides_show_the_same_region_on_the_same_level(resize: bool
     boxes = torch.tensor([[10.3, 20.1, 50.7, 61.9], [30.0, 30.0, 120.0, 115.0], [16.0, 15.5, 219.3, 188.8]])
     goals = dict(neck=places(teacher, 1024, 1))
     shown = dict(neck=places(student, 1024 * scale, scale)) | {"rpn.proposals": (boxes,)}
-    assert term(shown, goals, Batch(Scene([], [], []), [], None)) < 1e-4
-    assert term(shown, goals, Batch(Scene([], [], []), [], None, 1.0)) > 100  # the teacher's where the student's lie
+    batch = Batch(Scene([], [], []), [], None)
+    assert term(shown, goals, batch) < 1e-4
+    term.crops.scale = 1.0
+    assert term(shown, goals, batch) > 100  # the teacher's where the student's lie
 
 
 def test_proposals_are_cropped_from_the_teacher_at_twice_their_place(teacher):

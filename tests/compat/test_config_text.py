@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mmengine.config import Config
 
@@ -24,6 +24,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @given(st.dictionaries(st.sampled_from(["model", "scale", "train_cfg", "x"]), VALUES, max_size=3))
 def test_what_mmengine_dumps_is_read_as_it_was(content):
     cfg = Config(dict(content))

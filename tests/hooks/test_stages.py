@@ -241,7 +241,9 @@ def test_the_runs_optimiser_comes_back_fresh_after_a_stage_of_its_own(config):
         dict(train=["neck"]),
     ]
     linear = dict(type="LinearLR", start_factor=0.5, by_epoch=False)
-    cfg = config(stages=stages, param_scheduler=[linear], optim_wrapper=BY_WEIGHT)
+    cfg = config(
+        stages=stages, param_scheduler=[linear], optim_wrapper=BY_WEIGHT | dict(optimizer=dict(weight_decay=1e-4))
+    )
     diary, weights, _ = run(cfg)
     rates = [page["lr"] for page in diary.steps.values()]
     assert rates[:2] == pytest.approx([0.005, 0.01])  # LinearLR ends with the leg of 2 steps

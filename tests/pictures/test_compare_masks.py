@@ -281,7 +281,7 @@ def test_options_change_the_config(folder, tmp_path):
         (dict(split="val"), "val_dataloader.dataset: none in the config, which has data for: train, test"),
         (dict(config="no/such.py"), "config='no/such.py' not found; the folder no does not exist"),
         (dict(cfg_options={"model": None}), "model: none in"),
-        (dict(cfg_options={"model.rpn_head": {"_delete_": True}}), "model: want rpn_head.anchor_generator or"),
+        (dict(cfg_options={"model.rpn_head": {"_delete_": True}}), "bbox_head.anchor_generator or bbox_head.strides"),
         (dict(cfg_options={"model.type": "Distiller"}), "model.student must be a detector's model"),
         (dict(cfg_options={"test_dataloader.dataset.ann_file": "empty.json"}, split="test"), "CocoDataset found no im"),
         (dict(cfg_options={"test_dataloader.dataset.ann_file": "no.json"}, split="test"), "test_dataloader.dataset: c"),
