@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
-from det_distill.losses._fp32 import full
+from det_distill.losses._fp32 import common, full
 
 REDUCTIONS = ("sum", "mean", "norm")
 
@@ -33,7 +33,7 @@ def energy(maps: Tensor, power: float = 2.0) -> Tensor:
         raise ValueError(f"want (B, C, H, W) maps, got {tuple(maps.shape)}")
     if power < 1:
         raise ValueError(f"power={power} is below 1")
-    return maps.to(torch.promote_types(maps.dtype, torch.float32)).abs().pow(power).sum(dim=1)
+    return maps.to(common(maps)).abs().pow(power).sum(dim=1)
 
 
 def attention_transfer(student: Tensor, teacher: Tensor, power: float = 2.0, reduction: str = "sum") -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from det_distill.losses._fp32 import full, no_autocast
+from det_distill.losses._fp32 import common, full, no_autocast
 
 
 def base_samples(student: Tensor, teacher: Tensor, labels: Tensor, num: int = 64) -> Tensor:
@@ -72,7 +72,7 @@ def sample_targets(teacher: Tensor, labels: Tensor) -> Tensor:
     if teacher.dim() != 2 or labels.shape != teacher.shape[:1] or teacher.shape[1] < 2:
         got = f"{tuple(teacher.shape)}, {tuple(labels.shape)}"
         raise ValueError(f"want (N, K) logits with K >= 2 and (N,) labels, got {got}")
-    logits = teacher.detach().to(torch.promote_types(teacher.dtype, torch.float32))
+    logits = teacher.detach().to(common(teacher))
     # Before the softmax, or a teacher sure of the label would leave nothing but zeros to draw from.
     others = logits.scatter(1, labels[:, None], -torch.inf).softmax(dim=1)
     return others.multinomial(1).squeeze(1)
@@ -123,7 +123,7 @@ def boundary_samples(
     if features.dim() < 2 or not base.shape == target.shape == features.shape[:1]:
         got = f"{tuple(features.shape)}, {tuple(base.shape)}, {tuple(target.shape)}"
         raise ValueError(f"want (N, ...) features and (N,) classes, twice, got {got}")
-    moved = features.detach().to(torch.promote_types(features.dtype, torch.float32)).clone()
+    moved = features.detach().to(common(features)).clone()
     for _ in range(steps if len(moved) else 0):
         with torch.enable_grad(), no_autocast(moved):
             logits = classify(moved.requires_grad_())

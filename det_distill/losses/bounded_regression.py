@@ -1,7 +1,8 @@
 """Box regression that the teacher only bounds (Chen et al., NIPS 2017)."""
 
-import torch
 from torch import Tensor
+
+from det_distill.losses._fp32 import full
 
 
 def bounded_regression(
@@ -31,6 +32,7 @@ def bounded_regression(
         Chen et al., NIPS 2017, where the margin has no number.
 
     Example:
+        >>> import torch
         >>> far, near, truth = torch.full((1, 4), 2.0), torch.ones(1, 4), torch.zeros(1, 4)
         >>> bounded_regression(far, near, truth), bounded_regression(near, far, truth)
         (tensor(16.), tensor(0.))
@@ -38,8 +40,7 @@ def bounded_regression(
     if student.dim() != 2 or student.shape[1] != 4 or not student.shape == teacher.shape == target.shape:
         got = f"{tuple(student.shape)}, {tuple(teacher.shape)}, {tuple(target.shape)}"
         raise ValueError(f"want equal (P, 4) deltas, got {got}")
-    dtype = torch.promote_types(student.dtype, torch.float32)
-    truth = target.to(dtype)
-    error = (student.to(dtype) - truth).square().sum(dim=1)
-    bound = (teacher.detach().to(dtype) - truth).square().sum(dim=1)
+    student, teacher = full(student, teacher)
+    truth = target.to(student.dtype)
+    error, bound = ((deltas - truth).square().sum(dim=1) for deltas in (student, teacher))
     return error.where(error + margin > bound, 0).sum() / max(1, len(student) if count is None else count)

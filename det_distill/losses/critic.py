@@ -6,7 +6,7 @@ from torch.func import functional_call
 from torch.nn.functional import interpolate
 from torch.nn.utils.parametrizations import spectral_norm
 
-from det_distill.losses._fp32 import full, no_autocast
+from det_distill.losses._fp32 import common, full, no_autocast
 
 
 class SelfAttention(nn.Module):
@@ -134,8 +134,7 @@ def holistic(critic: nn.Module, student: Tensor) -> Tensor:
     """
     if student.dim() != 4:
         raise ValueError(f"want (B, C, H, W) maps, got {tuple(student.shape)}")
-    dtype = torch.promote_types(student.dtype, torch.float32)
     frozen = {name: parameter.detach() for name, parameter in critic.named_parameters()}
     with no_autocast(student):
-        scores: Tensor = functional_call(critic, frozen, (student.to(dtype),))
+        scores: Tensor = functional_call(critic, frozen, (student.to(common(student)),))
         return -scores.sum() / max(1, len(student))

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div
 
-from det_distill.losses._fp32 import full
+from det_distill.losses._fp32 import common, full
 from det_distill.losses._geometry import distances, unit
 
 
 def _normalised(embeddings: Tensor) -> Tensor:
-    return unit(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)))
+    return unit(embeddings.to(common(embeddings)))
 
 
 def _log_likelihood(ranked: Tensor) -> Tensor:

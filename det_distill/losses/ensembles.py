@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from det_distill.losses._fp32 import common
+
 
 def softened(logits: Tensor, temperature: float) -> Tensor:
     """The class probabilities of logits divided by a temperature.
@@ -28,8 +30,7 @@ def softened(logits: Tensor, temperature: float) -> Tensor:
     """
     if logits.dim() != 2:
         raise ValueError(f"want (N, K + 1) logits, got {tuple(logits.shape)}")
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    return (logits.detach().to(dtype) / temperature).softmax(dim=1)
+    return (logits.detach().to(common(logits)) / temperature).softmax(dim=1)
 
 
 def softened_sigmoids(logits: Tensor, temperature: float) -> Tensor:
@@ -41,8 +42,7 @@ def softened_sigmoids(logits: Tensor, temperature: float) -> Tensor:
     """
     if logits.dim() != 2:
         raise ValueError(f"want (N, K) logits, got {tuple(logits.shape)}")
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    return (logits.detach().to(dtype) / temperature).sigmoid()
+    return (logits.detach().to(common(logits)) / temperature).sigmoid()
 
 
 def with_dustbin(probabilities: Tensor, kept: Sequence[int]) -> Tensor:
@@ -137,4 +137,4 @@ def _stacked(probabilities: Sequence[Tensor], mean: str) -> Tensor:
     if len(set(shapes)) != 1 or len(shapes[0]) != 2:
         raise ValueError(f"want equal (N, K) probabilities of one teacher or more, got {shapes}")
     # Cast first: autocast's own rule for stack knows no half but its own.
-    return torch.stack([p.detach().to(torch.promote_types(p.dtype, torch.float32)) for p in probabilities])
+    return torch.stack([p.detach().to(common(p)) for p in probabilities])

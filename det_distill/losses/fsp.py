@@ -1,10 +1,9 @@
 """Flow of the solution: how features change between two layers (Yim et al., CVPR 2017)."""
 
-import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d
 
-from det_distill.losses._fp32 import full, no_autocast
+from det_distill.losses._fp32 import common, full, no_autocast
 
 
 def flow(first: Tensor, second: Tensor) -> Tensor:
@@ -29,13 +28,14 @@ def flow(first: Tensor, second: Tensor) -> Tensor:
         Yim et al., CVPR 2017.
 
     Example:
+        >>> import torch
         >>> flow(torch.tensor([1.0, 3.0]).view(1, 1, 2, 1), torch.tensor([[2.0, 4.0], [0.0, 1.0]]).view(1, 2, 2, 1))
         tensor([[[7.0000, 1.5000]]])
     """
     if first.dim() != 4 or second.dim() != 4 or len(first) != len(second):
         got = f"{tuple(first.shape)}, {tuple(second.shape)}"
         raise ValueError(f"want two (B, C, H, W) maps of the same B images, got {got}")
-    dtype = torch.promote_types(torch.promote_types(first.dtype, second.dtype), torch.float32)
+    dtype = common(first, second)
     size = min(first.shape[2], second.shape[2]), min(first.shape[3], second.shape[3])
     one, two = (
         maps.to(dtype) if maps.shape[2:] == size else adaptive_max_pool2d(maps.to(dtype), size)
@@ -67,6 +67,7 @@ def flow_of_solution(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tens
         HobbitLong/RepDistiller@b84f547 average-pools and takes the mean over the entries.
 
     Example:
+        >>> import torch
         >>> layers = torch.tensor([1.0, 3.0]).view(1, 1, 2, 1), torch.tensor([[2.0, 4.0], [0.0, 1.0]]).view(1, 2, 2, 1)
         >>> flow_of_solution((torch.zeros(1, 1, 2, 1), torch.zeros(1, 2, 2, 1)), layers)  # 7^2 + 1.5^2
         tensor(51.2500)

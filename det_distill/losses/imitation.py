@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from det_distill.losses._fp32 import full
+
 
 def _masked_gap(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """(B, C, H, W) student minus detached teacher, at least fp32, 0 off the mask."""
@@ -11,10 +13,10 @@ def _masked_gap(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
         raise ValueError(f"want equal (B, C, H, W) maps and a (B, H, W) mask, got {got}")
     if mask.dtype != torch.bool:
         raise ValueError(f"want a bool mask, got {mask.dtype}")
-    dtype = torch.promote_types(student.dtype, torch.float32)
+    student, teacher = full(student, teacher)
     # Cells that are off are replaced before the subtraction, so that not even a NaN there has a say.
     off = ~mask[:, None]
-    return student.to(dtype).masked_fill(off, 0) - teacher.detach().to(dtype).masked_fill(off, 0)
+    return student.masked_fill(off, 0) - teacher.masked_fill(off, 0)
 
 
 def masked_imitation(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:

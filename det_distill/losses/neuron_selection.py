@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from det_distill.losses._fp32 import no_autocast
+from det_distill.losses._fp32 import common, no_autocast
 from det_distill.losses._geometry import distances
 
 FLAT = 1e-6  # accuracies that differ by less are equal up to rounding
@@ -69,7 +69,7 @@ def unary(wanted: Tensor, nuisance: Tensor) -> Tensor:
     if wanted.shape[1] < 2 or nuisance.shape[1] < 1:
         got = f"{wanted.shape[1]} and {nuisance.shape[1]}"
         raise ValueError(f"want at least 2 wanted attributes, to tell apart, and 1 nuisance, got {got}")
-    dtype = torch.promote_types(torch.promote_types(wanted.dtype, nuisance.dtype), torch.float32)
+    dtype = common(wanted, nuisance)
     tells, disturbs = (x.amax(dim=1) - x.mean(dim=1) for x in (wanted.to(dtype), nuisance.to(dtype)))
     return (disturbs.clamp(min=0) / tells.clamp(min=FLAT)).where(tells >= FLAT, 1 / FLAT)
 
@@ -83,7 +83,7 @@ def similarity(accuracies: Tensor) -> Tensor:
         >>> similarity(torch.tensor([[0.0, 0], [1, 1]]))[0]
         tensor([1.0000, 0.3679])
     """
-    return (-0.5 * distances(accuracies.to(torch.promote_types(accuracies.dtype, torch.float32))).square()).exp()
+    return (-0.5 * distances(accuracies.to(common(accuracies))).square()).exp()
 
 
 def mean_field(phi: Tensor, psi: Tensor, coupling: float = 0.5, sweeps: int = 10) -> Tensor:
@@ -117,7 +117,7 @@ def mean_field(phi: Tensor, psi: Tensor, coupling: float = 0.5, sweeps: int = 10
     """
     if phi.dim() != 1 or psi.shape != (len(phi), len(phi)):
         raise ValueError(f"want (D,) phi and (D, D) psi, got {tuple(phi.shape)}, {tuple(psi.shape)}")
-    dtype = torch.promote_types(torch.promote_types(phi.dtype, psi.dtype), torch.float32)
+    dtype = common(phi, psi)
     cost, pull = phi.to(dtype), 2 * coupling * psi.to(dtype).clone().fill_diagonal_(0)
     q = torch.full_like(cost, 0.5)
     for _ in range(sweeps):

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from det_distill.losses._fp32 import full
+
 
 def proposal_mimic(student: Tensor, teacher: Tensor, normalise: bool = True) -> Tensor:
     r"""Half the squared gap between the features of proposals, per proposal.
@@ -32,8 +34,8 @@ def proposal_mimic(student: Tensor, teacher: Tensor, normalise: bool = True) -> 
     """
     if student.dim() == 0 or teacher.shape != student.shape:
         raise ValueError(f"want equal (N, ...) features, got {tuple(student.shape)}, {tuple(teacher.shape)}")
-    dtype = torch.promote_types(student.dtype, torch.float32)
-    squares = (student.to(dtype) - teacher.detach().to(dtype)).square().sum()
+    student, teacher = full(student, teacher)
+    squares = (student - teacher).square().sum()
     elements = student.shape[1:].numel() if normalise else 1
     return squares / (2 * max(1, len(student)) * max(1, elements))
 
@@ -79,11 +81,10 @@ def native_crop_mimic(student: Tensor, teacher: Tensor, cells: Tensor, normalise
     if not sound.all():  # the only wait for the device
         first = cells[~sound][0].tolist()
         raise ValueError(f"want filled rectangles on {batch} maps of {height} x {width} (H x W), got {first}")
-    dtype = torch.promote_types(student.dtype, torch.float32)
-    gap = student.to(dtype) - teacher.detach().to(dtype)
-    squares = gap.square().sum(dim=1, dtype=torch.float64)  # (B, H, W)
+    student, teacher = full(student, teacher)
+    squares = (student - teacher).square().sum(dim=1, dtype=torch.float64)  # (B, H, W)
     table = pad(squares, (1, 0, 1, 0)).cumsum(dim=1).cumsum(dim=2)  # (B, H + 1, W + 1), of all above and left
     crops = table[image, y2, x2] - table[image, y1, x2] - table[image, y2, x1] + table[image, y1, x1]  # (N,)
     if normalise:
         crops = crops / (max(1, channels) * (x2 - x1) * (y2 - y1))
-    return (crops.sum() / (2 * max(1, len(cells)))).to(dtype)
+    return (crops.sum() / (2 * max(1, len(cells)))).to(student.dtype)

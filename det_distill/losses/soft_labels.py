@@ -1,8 +1,9 @@
 """Soft labels that weigh the background more (Chen et al., NIPS 2017)."""
 
-import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
+
+from det_distill.losses._fp32 import full
 
 
 def weighted_soft_cross_entropy(
@@ -31,6 +32,7 @@ def weighted_soft_cross_entropy(
         Chen et al., NIPS 2017.
 
     Example:
+        >>> import torch
         >>> even = torch.zeros(1, 2)
         >>> weighted_soft_cross_entropy(even, even, torch.tensor([1.5, 1.0]))  # (1.5 + 1) / 2 * log 2
         tensor(0.8664)
@@ -38,9 +40,9 @@ def weighted_soft_cross_entropy(
     if student.dim() != 2 or teacher.shape != student.shape or class_weights.shape != student.shape[1:]:
         got = f"{tuple(student.shape)}, {tuple(teacher.shape)}, {tuple(class_weights.shape)}"
         raise ValueError(f"want equal (N, K + 1) logits and (K + 1,) class weights, got {got}")
-    dtype = torch.promote_types(student.dtype, torch.float32)
-    target = class_weights.to(dtype) * (teacher.detach().to(dtype) / temperature).softmax(dim=1)
-    return -(target * (student.to(dtype) / temperature).log_softmax(dim=1)).sum() / max(1, len(student))
+    student, teacher = full(student, teacher)
+    target = class_weights.to(student.dtype) * (teacher / temperature).softmax(dim=1)
+    return -(target * (student / temperature).log_softmax(dim=1)).sum() / max(1, len(student))
 
 
 def weighted_soft_binary(
@@ -68,12 +70,12 @@ def weighted_soft_binary(
         Chen et al., NIPS 2017, for two classes of which one logit is 0.
 
     Example:
+        >>> import torch
         >>> weighted_soft_binary(torch.zeros(1), torch.zeros(1), background_weight=1.5)
         tensor(0.8664)
     """
     if student.dim() != 1 or teacher.shape != student.shape:
         raise ValueError(f"want equal (M,) logits, got {tuple(student.shape)}, {tuple(teacher.shape)}")
-    dtype = torch.promote_types(student.dtype, torch.float32)
-    z, t = student.to(dtype) / temperature, teacher.detach().to(dtype) / temperature
+    z, t = (logits / temperature for logits in full(student, teacher))
     background = background_weight * (-t).sigmoid() * logsigmoid(-z)
     return -(t.sigmoid() * logsigmoid(z) + background).sum() / max(1, len(student))

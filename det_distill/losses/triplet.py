@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from det_distill.losses._fp32 import full
+from det_distill.losses._fp32 import common, full
 from det_distill.losses._geometry import distances, unit
 
 
@@ -53,7 +53,7 @@ def margins(gap: Tensor, least: float, most: float) -> Tensor:
     """
     if not 0 <= least <= most:
         raise ValueError(f"want 0 <= least <= most, got least={least}, most={most}")
-    clipped = gap.detach().to(torch.promote_types(gap.dtype, torch.float32)).clamp(min=0)
+    clipped = gap.detach().to(common(gap)).clamp(min=0)
     if not len(clipped):
         return clipped
     greatest = clipped.max()
