@@ -9,11 +9,9 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from mmdet.registry import MODELS
 
-from det_distill.configs import at_least, opened
-from det_distill.overview import made_up, table
-from det_distill.stills import input_size
+from det_distill.configs import at_least
+from det_distill.overview import begun, distiller_of, made_up, table
 
 HEAD = ["config", "student, ms", "teacher, ms", "distilled, ms", "distilled / student", "overhead"]
 Times = tuple[float, float, float]  # seconds: the student's own step, the teachers' part, the distilled step
@@ -77,14 +75,11 @@ class _Race:
     def __init__(
         self, config: str, batch: int, shape: Sequence[int] | None, device: str, options: dict[str, Any] | None
     ) -> None:
-        cfg = opened(config, options)
-        if cfg.model.get("type") != "Distiller":
-            raise ValueError(f"{config}: model.type='{cfg.model.get('type')}'; a Distiller is expected")
-        self.model = MODELS.build(cfg.model).to(device).train()
-        for term in self.model.terms.values():
-            term.schedule = None
-        height, width = shape or input_size(cfg)
-        inputs, samples = made_up((height, width), batch)
+        model, size = distiller_of(config, shape, options)
+        self.model = model.to(device)
+        begun(self.model)
+        self.watch = self.model.teachers.watch
+        inputs, samples = made_up(size, batch)
         self.inputs, self.samples = inputs.to(device), [one.to(device) for one in samples]
         self.device, self.teacher = device, 0.0
 
@@ -98,7 +93,7 @@ class _Race:
 
     def _watched(self, *args: Any) -> Any:
         shown: list[Any] = []
-        self.teacher = self._timed(lambda: shown.append(type(self.model.teachers).watch(self.model.teachers, *args)))
+        self.teacher = self._timed(lambda: shown.append(self.watch(*args)))
         return shown[0]
 
     def _back(self, losses: dict[str, Any]) -> None:

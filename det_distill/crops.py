@@ -57,13 +57,8 @@ class PairedCrops:
             teacher: What the teacher shows.
             rois: (N, 5), image index and box in pixels of the student's input.
         """
-        whole = rois / rois.new_tensor([1] + 4 * [self.scale])
-        own, its = (
-            extract(self.maps(shown, side), boxes)
-            for side, (extract, shown, boxes) in enumerate(
-                zip(self.extractors, (student, teacher), (rois, whole), strict=True)
-            )
-        )
+        own: Tensor = self.extractors[0](self.maps(student, 0), rois)
+        its: Tensor = self.extractors[1](self.maps(teacher, 1), rois / rois.new_tensor([1] + 4 * [self.scale]))
         if not len(rois):  # of one level MMDetection's extractor then cuts the graph
             own = own + self.maps(student, 0)[0][:0].sum()
         return own, its

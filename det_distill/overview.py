@@ -1,8 +1,6 @@
 """The wiring of a distillation config before any training: what meets what, and what a step will cost."""
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -34,13 +32,31 @@ def overview(config: str, shape: Sequence[int] | None = None, cfg_options: dict[
         FileNotFoundError: A config or checkpoint is not there.
         ValueError: The config is no Distiller's or cannot be wired, as in training.
     """
-    cfg = opened(config, cfg_options)
+    model, size = distiller_of(config, shape, cfg_options)
+    return "\n\n".join((_headline(model), _taps(model), _terms(model), *_stages(model), _costs(model, size)))
+
+
+def distiller_of(
+    config: str, shape: Sequence[int] | None, options: dict[str, Any] | None
+) -> tuple[Any, tuple[int, int]]:
+    """The Distiller of a config, and height and width of its training images where `shape` does not say.
+
+    Raises:
+        FileNotFoundError: A config or checkpoint is not there.
+        ValueError: The config is no Distiller's or cannot be wired.
+    """
+    cfg = opened(config, options)
     if cfg.model.get("type") != "Distiller":
         raise ValueError(f"{config}: model.type='{cfg.model.get('type')}'; a Distiller is expected")
-    model = MODELS.build(cfg.model)
     height, width = shape or input_size(cfg)
-    parts = [_headline(model), _taps(model), _terms(model), *_stages(model), _costs(model, (height, width))]
-    return "\n\n".join(parts)
+    return MODELS.build(cfg.model), (height, width)
+
+
+def begun(model: Any) -> None:
+    """Set to training, each term at its full weight: one that starts later would cost nothing yet."""
+    model.train()
+    for term in model.terms.values():
+        term.schedule = None
 
 
 def _headline(model: Any) -> str:
@@ -123,24 +139,18 @@ def _costs(model: Any, shape: tuple[int, int]) -> str:
 
 def _flops(model: Any, shape: tuple[int, int]) -> tuple[int, int, int]:
     """FLOPs of the student's own step, of the teachers in a distilled step, and of that whole step."""
-    model.train()
-    for term in model.terms.values():
-        term.schedule = None  # a term that starts later costs nothing yet
+    begun(model)
     inputs, samples = made_up(shape)
-    teachers: list[int] = []
+    watch, teachers = model.teachers.watch, FlopCounterMode(display=False)
 
-    def counted(watch: Callable[..., Any], *args: Any) -> Any:
-        with FlopCounterMode(display=False) as counter:
-            shown = watch(*args)
-        teachers.append(counter.get_total_flops())
-        return shown
+    def counted(*args: Any) -> Any:
+        with teachers:
+            return watch(*args)
 
     student = _step(model, lambda: model.student.loss(*model.shrink(inputs, samples)[1:]))
-    with ExitStack() as patches:
-        for one in model.teachers.values():
-            patches.enter_context(patch.object(one, "watch", partial(counted, one.watch)))
+    with patch.object(model.teachers, "watch", counted):
         step = _step(model, lambda: model.loss(inputs, samples))
-    return student, sum(teachers), step
+    return student, teachers.get_total_flops(), step
 
 
 def _step(model: Any, loss: Callable[[], dict[str, Any]]) -> int:

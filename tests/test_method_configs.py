@@ -1,15 +1,12 @@
 """Every config of a generic method, and of a single-stage student, is wired as its file says and learns."""
 
 import ast
-import copy
 import inspect
-from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 from mmdet.registry import MODELS
-from mmengine.config import Config
 
 import tiny
 from det_distill.configs import student_model
@@ -27,19 +24,6 @@ SIGNED = ("loss_holistic",)  # a critic's score
 ZERO = ("loss_neurons", "loss_triplet")  # before the neurons are chosen; where the margins hold
 
 
-@cache
-def read(name):
-    return Config.fromfile(ROOT / f"configs/{name}.py")
-
-
-def build(name):
-    """A shipped config's Distiller; its teacher keeps random weights, for nobody has the file here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        patch.setattr("det_distill.teacher.load_strictly", lambda *_: None)
-        return MODELS.build(copy.deepcopy(read(name).model))
-
-
 def test_every_method_has_a_config_on_bccd_and_every_single_stage_student_one_on_coco():
     assert {name.split("/")[0] for name in SMALL} == {*METHODS}
     assert {name.split("_")[2] for name in COCO} >= {"retinanet", "fcos", "atss", "gfl"}
@@ -54,9 +38,8 @@ def test_it_is_a_docstring_and_a_short_diff(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_one_step_in_every_stage_says_something_and_reaches_the_student(name):
-    model, cfg = build(name), read(name)
-    base = Config.fromfile(ROOT / f"configs/{name.split('/')[0]}" / _bases(name)[0])
-    assert student_model(cfg.model) == student_model(base.model)
+    model, cfg = tiny.shipped_distiller(name), tiny.shipped(name)
+    assert student_model(cfg.model) == student_model(tiny.shipped_base(name).model)
     torch.manual_seed(0)
     model.student.init_weights()
     for term in model.terms.values():
@@ -78,17 +61,11 @@ def test_one_step_in_every_stage_says_something_and_reaches_the_student(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COCO)
 def test_a_pair_on_coco_is_wired_level_by_level(name):
-    model = build(name)
+    model = tiny.shipped_distiller(name)
     pairs = model.terms["imitation"].pairs
     assert [pair.channels for pair in pairs] == [(256, 256)] * len(pairs)
     assert [pair.strides for pair in pairs] == [(s, s) for s in (8, 16, 32, 64, 128)[: len(pairs)]]
     assert len(pairs) == (4 if "faster-rcnn" in name else 5)
-
-
-def _bases(name):
-    tree = ast.parse((ROOT / f"configs/{name}.py").read_text())
-    [found] = [node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "_base_"]
-    return ast.literal_eval(found)
 
 
 def test_no_term_is_longer_to_write_than_forty_lines():

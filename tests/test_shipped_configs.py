@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from mmdet.registry import METRICS, MODELS, TRANSFORMS
-from mmengine.config import Config
 from pycocotools.coco import COCO
 
 import tiny
@@ -31,24 +30,13 @@ MAY_BE_ZERO = ("BoundedRegression",)
 ADAPTED = ("FeatureImitation", "ProposalMimic")
 
 
-@cache
-def read(name):
-    return Config.fromfile(ROOT / f"configs/{name}.py")
-
-
-def base_of(name):
-    text = (ROOT / f"configs/{name}.py").read_text()
-    base = next(line for line in text.splitlines() if "_base_ =" in line).split('"')[1]
-    return Config.fromfile((ROOT / f"configs/{name}.py").parent / base)
+read, base_of = tiny.shipped, tiny.shipped_base
 
 
 @cache
 def build(name):
-    """A shipped config's Distiller; its teacher keeps random weights, for nobody has the file here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        patch.setattr("det_distill.teacher.load_strictly", lambda *_: None)
-        return MODELS.build(copy.deepcopy(read(name).model))
+    """Built once; no test here counts on fresh weights."""
+    return tiny.shipped_distiller(name)
 
 
 def batch(name):

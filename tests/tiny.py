@@ -3,15 +3,19 @@
 import json
 import subprocess
 import sys
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate
+from mmengine.hooks import Hook
 from mmengine.hub import get_config
 from mmengine.structures import InstanceData
 from PIL import Image
@@ -180,6 +184,38 @@ def write_dataset(folder: Path, images: int = 8, size: tuple[int, int] = (64, 96
     content = dict(images=entries, annotations=annotations, categories=categories)
     (folder / "all.json").write_text(json.dumps(content))
     return folder
+
+
+class Interrupt(Hook):
+    """Stops a run, as Ctrl-C does, when a step has been made."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if runner.iter + 1 == self.at:
+            raise KeyboardInterrupt
+
+
+@cache
+def shipped(name: str) -> Config:
+    """The config `configs/<name>.py`."""
+    return Config.fromfile(ROOT / f"configs/{name}.py")
+
+
+def shipped_base(name: str) -> Config:
+    """The first base of `configs/<name>.py`: its plain student."""
+    file = ROOT / f"configs/{name}.py"
+    base = next(line for line in file.read_text().splitlines() if "_base_ =" in line).split('"')[1]
+    return Config.fromfile(file.parent / base)
+
+
+def shipped_distiller(name: str) -> Any:
+    """A shipped config's Distiller; its teacher keeps random weights, for nobody has the file here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.setattr("det_distill.teacher.load_strictly", lambda *_: None)
+        return MODELS.build(deepcopy(shipped(name).model))
 
 
 def run_config(data: Path, work_dir: Path, model: Any, **other: Any) -> Config:

@@ -10,7 +10,7 @@ from torch import Tensor
 from det_distill.configs import at_least, choice
 from det_distill.crops import PairedCrops
 from det_distill.terms.base import Term
-from det_distill.views.anatomy import Anatomy, MapSpec, Pair, paired, same_coder
+from det_distill.views.anatomy import Anatomy, MapSpec, Pair, paired, same_coder, same_sizes
 from det_distill.views.base import PROPOSALS, ROIS
 
 SOURCES = {"proposals": PROPOSALS, "sampled": ROIS}
@@ -51,8 +51,7 @@ class BoxTerm(Term):
         self.channels = (0, 0)
 
     def wire(self, student: Anatomy, teacher: Anatomy) -> None:
-        own, its = student.shows[self.tap], teacher.shows[self.tap]
-        if isinstance(own[0], MapSpec):
+        if isinstance(student.shows[self.tap][0], MapSpec):
             self.crops = PairedCrops(
                 self.tap, paired(student, teacher, self.tap, self.strides, self.resize), self.size, student.scale
             )
@@ -60,9 +59,7 @@ class BoxTerm(Term):
             return
         if self.tap == "roi.deltas":
             same_coder(student, teacher, "roi")
-        if len(own) != len(its) or own[1:] != its[1:]:
-            raise ValueError(f"'{self.tap}' has shape (N, *{own}) on the student and (N, *{its}) on the teacher")
-        self.channels = (student.width(self.tap), teacher.width(self.tap))
+        self.channels = same_sizes(student, teacher, self.tap)
 
     @property
     def pairs(self) -> Sequence[Pair]:

@@ -50,7 +50,7 @@ class MapTerm(Term):
 
     def compared(self, student: Mapping[str, Any], teacher: Mapping[str, Any]) -> list[tuple[Tensor, Tensor]]:
         """Per level the student's adapted map and the teacher's."""
-        own, its = (_maps(side[self.tap]) for side in (student, teacher))
+        own, its = (maps_of(side[self.tap]) for side in (student, teacher))
         found = []
         for adapt, pair in zip(self.adapters, self.pairs, strict=True):
             one, goal = adapt(own[pair.places[0]]), its[pair.places[1]]
@@ -69,5 +69,6 @@ class MapTerm(Term):
         return self.total([self.level(*maps) for maps in self.compared(student, teacher)])
 
 
-def _maps(value: Any) -> Sequence[Tensor]:
+def maps_of(value: Any) -> Sequence[Tensor]:
+    """The levels that a tap shows; a module's one map is a level."""
     return (value,) if isinstance(value, Tensor) else value

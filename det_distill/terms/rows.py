@@ -8,8 +8,7 @@ from mmdet.registry import TASK_UTILS
 from torch import Tensor
 
 from det_distill.configs import build
-from det_distill.masks import Mask, demand_anchors
-from det_distill.scene import levels_of
+from det_distill.masks import Mask, cells_on, demand_anchors
 from det_distill.terms.base import Batch, per_anchor
 from det_distill.views.anatomy import Anatomy, paired, same_anchors
 from det_distill.views.base import RPN_TARGETS
@@ -21,7 +20,7 @@ def judged_alike(student: Anatomy, teacher: Anatomy) -> int:
     Raises:
         ValueError: They differ in number, or in shape.
     """
-    own, its = ((side.dense or side.rpn).num_base_priors for side in (student, teacher))
+    own, its = (side.grid_head.num_base_priors for side in (student, teacher))
     if own != its:
         raise ValueError(f"{own} anchors or points a cell on the student, {its} on the teacher; as many are expected")
     if own > 1:
@@ -44,17 +43,14 @@ class RoIRows:
     def wire(self, student: Anatomy, teacher: Anatomy) -> None:
         """Both heads judge the student's boxes, so nothing else need agree."""
 
-    def rows(self, shown: Mapping[str, Any], student: Mapping[str, Any], side: int, batch: Batch) -> Tensor:
-        """One side's.
+    def rows(self, shown: Sequence[Mapping[str, Any]], batch: Batch) -> list[Tensor]:
+        """Those of every net, row beside row.
 
         Args:
-            shown: What that side shows.
-            student: What the student showed, its training targets among it.
-            side: 0 for the student, 1 for the teacher first wired, 2 for the next.
+            shown: What the student showed, its training targets among it; then each teacher, in the order of wiring.
             batch: The batch.
         """
-        logits: Tensor = shown["roi.logits"]
-        return logits
+        return [one["roi.logits"] for one in shown]
 
 
 class RPNRows(RoIRows):
@@ -73,9 +69,9 @@ class RPNRows(RoIRows):
         same_anchors(student, teacher)
         self.values = 1 if self.sigmoid(student) else 2
 
-    def rows(self, shown: Mapping[str, Any], student: Mapping[str, Any], side: int, batch: Batch) -> Tensor:
-        sampled = torch.cat([weights.flatten() for weights in student[RPN_TARGETS][1]]) > 0
-        return per_anchor(shown["rpn.logits"], self.values)[sampled]
+    def rows(self, shown: Sequence[Mapping[str, Any]], batch: Batch) -> list[Tensor]:
+        sampled = torch.cat([weights.flatten() for weights in shown[0][RPN_TARGETS][1]]) > 0
+        return [per_anchor(one["rpn.logits"], self.values)[sampled] for one in shown]
 
 
 class DenseRows(RoIRows):
@@ -106,11 +102,11 @@ class DenseRows(RoIRows):
         self.places[0] = [pair.places[0] for pair in pairs]
         self.places.append([pair.places[1] for pair in pairs])
 
-    def rows(self, shown: Mapping[str, Any], student: Mapping[str, Any], side: int, batch: Batch) -> Tensor:
-        own = [student["head.logits"][place] for place in self.places[0]]
-        sizes = [(int(one.shape[2]), int(one.shape[3])) for one in own]
-        priors = batch.priors if self.mask.needs_anchors else None
-        masks = self.mask(batch.scene, levels_of(priors, sizes, self.grid))
-        maps = [shown["head.logits"][place].permute(0, 2, 3, 1) for place in self.places[side]]
-        cells = torch.cat([one[on] for one, on in zip(maps, masks, strict=True)])  # (cells on, A * K)
+    def rows(self, shown: Sequence[Mapping[str, Any]], batch: Batch) -> list[Tensor]:
+        nets = [[one["head.logits"][k] for k in places] for one, places in zip(shown, self.places, strict=True)]
+        masks = cells_on(self.mask, batch.scene, batch.priors, nets[0], self.grid)
+        return [self._rows(maps, masks) for maps in nets]
+
+    def _rows(self, maps: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
+        cells = torch.cat([one.permute(0, 2, 3, 1)[on] for one, on in zip(maps, masks, strict=True)])  # (N, A * K)
         return cells.unflatten(1, (self.each, -1)).flatten(0, 1)

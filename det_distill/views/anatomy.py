@@ -53,9 +53,14 @@ class Anatomy:
     class_map: tuple[tuple[int, int], ...] | None = None
 
     @property
+    def grid_head(self) -> Any:
+        """The head that judges every cell: the RPN, or the single-stage head."""
+        return self.rpn or self.dense
+
+    @property
     def priors(self) -> Any:
-        """The prior generator of the head that judges every cell."""
-        return (self.rpn or self.dense).prior_generator
+        """What it judges in every cell: the prior generator."""
+        return self.grid_head.prior_generator
 
     def width(self, tap: str) -> int:
         """Channels of the crops, or length of the vectors, that a tap of the RoI head shows."""
@@ -118,6 +123,29 @@ def paired(
     matched = [(own[stride], its[stride]) for stride in wanted]
     pairs = [Pair((i, k), (s.channels, t.channels), (s.stride, t.stride)) for (i, s), (k, t) in matched]
     return sorted(pairs, key=lambda pair: pair.strides)
+
+
+def same_classes(student: Anatomy, teacher: Anatomy) -> None:
+    """Demand that both RoI heads tell the same number of classes apart.
+
+    Raises:
+        ValueError: They do not.
+    """
+    own, its = student.shows["roi.logits"], teacher.shows["roi.logits"]
+    if own != its:
+        raise ValueError(f"'roi.logits' has shape {own} on the student and {its} on the teacher: other classes?")
+
+
+def same_sizes(student: Anatomy, teacher: Anatomy, tap: str) -> tuple[int, int]:
+    """Both nets' channels of a tap of the RoI head that shows crops, or vectors, of the same size on both sides.
+
+    Raises:
+        ValueError: It does not.
+    """
+    own, its = student.shows[tap], teacher.shows[tap]
+    if len(own) != len(its) or own[1:] != its[1:]:
+        raise ValueError(f"'{tap}' has shape (N, *{own}) on the student and (N, *{its}) on the teacher")
+    return student.width(tap), teacher.width(tap)
 
 
 def same_coder(student: Anatomy, teacher: Anatomy, stage: str) -> None:

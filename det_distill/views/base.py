@@ -47,7 +47,7 @@ class View:
 
     def __init__(self, detector: nn.Module, side: str) -> None:
         self.detector: Any = detector
-        self.side = side
+        self.side, self._relus = side, _last_relus(detector)
 
     @property
     def priors(self) -> Any:
@@ -62,7 +62,7 @@ class View:
     def names(self) -> tuple[str, ...]:
         """The stable names this detector has."""
         absent = {"neck"} if not self.detector.with_neck else set()
-        if not _last_relus(self.detector.backbone):
+        if not self._relus:
             absent.add(PREACTIVATION)
         return tuple(name for name in (*self.sources, PREACTIVATION) if name not in absent)
 
@@ -110,7 +110,7 @@ class View:
     def _attach(self, recorder: Recorder, name: str) -> None:
         """Watch what a name stands for."""
         if name == PREACTIVATION:
-            recorder.last_inputs(name, self.detector.backbone, _last_relus(self.detector.backbone))
+            recorder.last_inputs(name, self.detector.backbone, self._relus)
         elif name in self.sources:
             path, pick = self.sources[name]
             recorder.watch(name, submodule(self.detector, path), pick)
@@ -175,9 +175,10 @@ class View:
         return tuple(MapSpec(one.shape[1], round(DRY_RUN / one.shape[2])) for one in maps)
 
 
-def _last_relus(backbone: nn.Module) -> list[nn.Module]:
+def _last_relus(detector: Any) -> list[nn.Module]:
     """The ReLU that ends each stage a ResNet shows; none on another backbone."""
+    backbone = detector.backbone
     layers = [getattr(backbone, name) for name in getattr(backbone, "res_layers", ())]
     if not layers or not all(hasattr(layer[-1], "relu") for layer in layers):
         return []
-    return [layers[index][-1].relu for index in backbone.out_indices]  # type: ignore[union-attr]
+    return [layers[index][-1].relu for index in backbone.out_indices]

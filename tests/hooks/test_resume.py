@@ -12,15 +12,6 @@ from mmengine.runner import Runner
 import tiny
 
 
-class Interrupt(Hook):
-    def __init__(self, at: int) -> None:
-        self.at = at
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if runner.iter + 1 == self.at:
-            raise KeyboardInterrupt
-
-
 class Losses(Hook):
     """Every step's losses, by step."""
 
@@ -36,7 +27,7 @@ def run(cfg, stop: int | None = None) -> tuple[dict, dict]:
     losses = Losses()
     runner.register_hook(losses)
     if stop is not None:
-        runner.register_hook(Interrupt(stop))
+        runner.register_hook(tiny.Interrupt(stop))
         with pytest.raises(KeyboardInterrupt):
             runner.train()
     else:

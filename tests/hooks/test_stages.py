@@ -42,15 +42,6 @@ BY_ITER = dict(
 LOOPS = {"epochs": (BY_EPOCH, 1), "iterations": (BY_ITER, STEPS)}
 
 
-class Interrupt(Hook):
-    def __init__(self, at: int) -> None:
-        self.at = at
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if runner.iter + 1 == self.at:
-            raise KeyboardInterrupt
-
-
 class Diary(Hook):
     """Every step's batch, random stream, learning rate, losses and the weights before it."""
 
@@ -83,7 +74,7 @@ def run(cfg: Config, stop: int | None = None) -> tuple[Diary, dict[str, torch.Te
     runner, diary = Runner.from_cfg(cfg), Diary()
     runner.register_hook(diary)
     if stop is not None:
-        runner.register_hook(Interrupt(stop))
+        runner.register_hook(tiny.Interrupt(stop))
         with pytest.raises(KeyboardInterrupt):
             runner.train()
     else:

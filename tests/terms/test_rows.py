@@ -29,4 +29,4 @@ def test_each_sampled_anchor_is_a_row_of_its_values(values: int):
         if on[b, (y * one.shape[3] + x) * 2 + a] > 0
     ]
     student = {"rpn.logits": logits, "rpn.targets": (None, weights)}
-    assert rows.rows(student, student, 0, NOTHING).tolist() == expected
+    assert [one.tolist() for one in rows.rows([student], NOTHING)] == [expected]

@@ -10,10 +10,9 @@ from torch.nn import functional as F
 
 from det_distill.configs import build, choice
 from det_distill.losses.imitation import masked_imitation, masked_mean_gap
-from det_distill.masks import Mask, demand_anchors
-from det_distill.scene import levels_of
+from det_distill.masks import Mask, cells_on, demand_anchors
 from det_distill.terms.base import Batch
-from det_distill.terms.maps import MapTerm
+from det_distill.terms.maps import MapTerm, maps_of
 from det_distill.views.anatomy import Anatomy
 
 DISTANCES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
@@ -65,11 +64,10 @@ class FeatureImitation(MapTerm):
         return [(self.quantiser(one), self.quantiser(goal)) for one, goal in super().compared(student, teacher)]
 
     def forward(self, student: Mapping[str, Any], teacher: Mapping[str, Any], batch: Batch) -> Tensor:
-        own = student[self.tap]
-        shapes = [(own if isinstance(own, Tensor) else own[pair.places[0]]).shape for pair in self.pairs]
-        sizes = [(int(shape[2]), int(shape[3])) for shape in shapes]
-        levels = levels_of(batch.priors if self.mask.needs_anchors else None, sizes, self.grid)
-        masks, compared = self.mask(batch.scene, levels), self.compared(student, teacher)
+        own = maps_of(student[self.tap])
+        maps = [own[pair.places[0]] for pair in self.pairs]
+        masks = cells_on(self.mask, batch.scene, batch.priors, maps, self.grid)
+        compared = self.compared(student, teacher)
         if self.resize:
             masks = [
                 F.interpolate(on[:, None].float(), goal.shape[2:])[:, 0] > 0

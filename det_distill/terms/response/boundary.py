@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
@@ -13,7 +14,7 @@ from det_distill.losses.boundary import base_samples, boundary_samples, sample_t
 from det_distill.losses.ensembles import softened
 from det_distill.losses.hinton import soft_kl
 from det_distill.terms.base import Batch, Term
-from det_distill.views.anatomy import Anatomy
+from det_distill.views.anatomy import Anatomy, same_classes, same_sizes
 
 
 @MODELS.register_module()
@@ -51,13 +52,8 @@ class BoundarySamples(Term):
         self._adapter = adapter
 
     def wire(self, student: Anatomy, teacher: Anatomy) -> None:
-        own, its = student.shows["roi.logits"], teacher.shows["roi.logits"]
-        if own != its:
-            raise ValueError(f"'roi.logits' has shape {own} on the student and {its} on the teacher: other classes?")
-        own, its = student.shows["roi.features"], teacher.shows["roi.features"]
-        if own[1:] != its[1:]:
-            raise ValueError(f"'roi.features' has shape (N, *{own}) on the student and (N, *{its}) on the teacher")
-        wide, narrow = (side.width("roi.features") for side in (teacher, student))
+        same_classes(student, teacher)
+        narrow, wide = same_sizes(student, teacher, "roi.features")
         self.translator: nn.Module = fitting(self._adapter, wide, narrow, "'roi.features', translated to the student,")
         self.heads = (student.classify, teacher.classify)
 
@@ -69,7 +65,8 @@ class BoundarySamples(Term):
         classify, judge = self.heads
         moved = boundary_samples(its, judge, labels, other, self.steps)
         plain = self.translator(its)
-        shift = (self.translator(moved) - plain).detach()
+        with torch.no_grad():
+            shift = self.translator(moved) - plain
         goal = softened(judge(moved), self.temperature)
         value = soft_kl(classify(own + shift), goal, self.temperature) / self.temperature**2
         fit = mse_loss(plain, own.detach(), reduction="sum") / max(1, own.numel())

@@ -29,7 +29,7 @@ class PixelWise(MapTerm):
             raise ValueError(f"tap='{self.tap}' shows no class scores; one of {', '.join(TAPS)} is expected")
         self.each = judged_alike(student, teacher)
         super().wire(student, teacher)
-        heads = [side.dense or side.rpn for side in (student, teacher)]
+        heads = [side.grid_head for side in (student, teacher)]
         if heads[0].use_sigmoid_cls != heads[1].use_sigmoid_cls:
             raise ValueError("one of the nets has a softmax, the other sigmoids; their scores do not compare")
         self.sigmoid = bool(heads[0].use_sigmoid_cls)

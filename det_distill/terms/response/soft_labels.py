@@ -66,9 +66,8 @@ class SoftLabels(Term):
             self.source.wire(student, one)
 
     def forward(self, student: Mapping[str, Any], teacher: Mapping[str, Any], batch: Batch) -> Tensor:
-        own = self.source.rows(student, student, 0, batch)
-        shown = enumerate(teacher.items(), 1)
-        rows = {name: self.source.rows(its, student, side, batch) for side, (name, its) in shown}
-        general = [its for name, its in rows.items() if name not in self.shared]
+        own, *its = self.source.rows([student, *teacher.values()], batch)
+        rows = dict(zip(teacher, its, strict=True))
+        general = [one for name, one in rows.items() if name not in self.shared]
         special = [(rows[name], shared) for name, shared in self.shared.items()]
         return (of_sigmoids if self.sigmoid else of_softmax)(own, general, special, self.temperature, self.mean)

@@ -11,7 +11,7 @@ from det_distill.configs import at_least, choice
 from det_distill.losses.soft_labels import weighted_soft_binary, weighted_soft_cross_entropy
 from det_distill.terms.base import HEADS, Batch, Term
 from det_distill.terms.rows import RoIRows, RPNRows
-from det_distill.views.anatomy import Anatomy
+from det_distill.views.anatomy import Anatomy, same_classes
 
 KINDS = {
     "rpn": "RPN has a softmax; one sigmoid an anchor",
@@ -56,15 +56,14 @@ class WeightedSoftLabels(Term):
             if self.source.sigmoid(side) != (self.head == "rpn"):
                 raise ValueError(f"the {side.side}'s {KINDS[self.head]} is expected")
         self.source.wire(student, teacher)
-        own, its = student.shows[self.taps[0]], teacher.shows[self.taps[0]]
-        if self.head == "roi" and own != its:
-            raise ValueError(f"'roi.logits' has shape {own} on the student and {its} on the teacher: other classes?")
+        if self.head == "roi":
+            same_classes(student, teacher)
         weights = torch.ones(self.source.classes(student) + 1)
         weights[-1] = self.background_weight  # MMDetection's background is the last class
         self.register_buffer("class_weights", weights, persistent=False)
 
     def forward(self, student: Mapping[str, Any], teacher: Mapping[str, Any], batch: Batch) -> Tensor:
-        own, its = (self.source.rows(shown, student, side, batch) for side, shown in enumerate((student, teacher)))
+        own, its = self.source.rows([student, teacher], batch)
         if self.head == "roi":
             return weighted_soft_cross_entropy(own, its, self.class_weights, self.temperature)
         return weighted_soft_binary(own[:, 0], its[:, 0], self.background_weight, self.temperature)

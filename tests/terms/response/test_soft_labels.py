@@ -85,8 +85,7 @@ def test_the_rpn_s_rows_are_the_sampled_anchors_by_level_image_row_column_anchor
                     rows.append([one[level][b, a, y, x].item()])
     term, seen = wired("rpn", temperature=2.0), {"rpn.logits": own, "rpn.targets": (None, weights, None, None, 0)}
     teacher = {"rpn.logits": its}
-    for index, shown in enumerate((seen, teacher)):
-        assert term.source.rows(shown, seen, index, None).tolist() == found[index]
+    assert [one.tolist() for one in term.source.rows([seen, teacher], None)] == found
     value = term(seen, {"teacher": teacher}, None)
     assert value.item() == pytest.approx(yes_or_no(*found, 2.0), rel=1e-5)
     value.backward()
@@ -132,8 +131,7 @@ def test_a_dense_head_s_rows_are_the_anchors_of_the_mask_s_cells(boxes: list[Ten
     own, its, term = maps(A * K, 1), maps(A * K, 2), wired("dense", mask=EVERY, temperature=3.0)
     seen, teacher, batch = {"head.logits": own}, {"head.logits": its}, batch_of(boxes)
     found = [dense_rows(one, boxes, K) for one in (own, its)]
-    for index, shown in enumerate((seen, teacher)):
-        assert term.source.rows(shown, seen, index, batch).tolist() == found[index]
+    assert [one.tolist() for one in term.source.rows([seen, teacher], batch)] == found
     value = term(seen, {"teacher": teacher}, batch)
     assert value.item() == pytest.approx(yes_or_no(*found, 3.0), rel=1e-5)
     value.backward()
