@@ -1,21 +1,38 @@
 # Every target builds .venv first when it is missing. PYTHON chooses the interpreter (3.10 to 3.12).
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-browser lint slow clean
+# What test-stack runs on: openmmlab (as .venv), onedl (the maintained forks), oldest (every lower bound of pyproject).
+STACKS := $(sort $(basename $(notdir $(wildcard requirements/*.lock))))
+STACK ?= openmmlab
+$(if $(filter $(STACK),$(STACKS)),,$(error STACK=$(STACK) is unknown; choose one of: $(STACKS)))
+
+.PHONY: demo test test-stack test-browser lint clean
 .DEFAULT_GOAL := test
 
-.venv/ready: pyproject.toml requirements.lock
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[openmmlab,dev]'
-	touch $@
+define environment
+$(PYTHON) -m venv $(@D)
+$(@D)/bin/pip install --quiet --disable-pip-version-check -c $(filter %.lock,$^) \
+	-e '.[$(if $(findstring onedl,$@),onedl,openmmlab),dev]'
+touch $@
+endef
+
+.venv/ready: pyproject.toml requirements/openmmlab.lock
+	$(environment)
+
+.venv-%/ready: pyproject.toml requirements/%.lock
+	$(environment)
 
 demo: .venv/ready  ## digits: teacher, student alone, distilled student, one table, one picture
 	$(BIN)/python tools/demo.py
 
 test: .venv/ready  ## lint, types, import rules and every test
 	$(MAKE) lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/$(PYTEST)
+
+test-stack: .venv-$(STACK)/ready  ## every test again in .venv-STACK: make test-stack STACK=onedl
+	OMP_NUM_THREADS=1 .venv-$(STACK)/bin/$(PYTEST)
 
 test-browser: .venv/ready  ## the page of masks in a headless Chromium, which the system must have
 	$(BIN)/pytest -m browser tests/browser
@@ -27,4 +44,4 @@ lint: .venv/ready
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf .venv work_dirs data/digits
+	rm -rf .venv $(STACKS:%=.venv-%) work_dirs data/digits

@@ -7,7 +7,7 @@ import torch
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from det_distill.configs import build
+from det_distill.building import build
 
 
 def fitting(cfg: Mapping[str, Any] | None, student: int, teacher: int, where: str) -> nn.Module:

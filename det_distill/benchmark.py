@@ -10,8 +10,8 @@ from unittest.mock import patch
 
 import torch
 
-from det_distill.configs import at_least
 from det_distill.overview import begun, distiller_of, made_up, table
+from det_distill.refusals import at_least
 
 HEAD = ["config", "student, ms", "teacher, ms", "distilled, ms", "distilled / student", "overhead"]
 Times = tuple[float, float, float]  # seconds: the student's own step, the teachers' part, the distilled step

@@ -1,20 +1,46 @@
 """Find the config a user names: a path or `mmdet::name`, with one clear error when there is none."""
 
-import difflib
-import inspect
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import os
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.hub import get_config
-from mmengine.registry import DefaultScope, Registry
 
-from det_distill.compat.checkpoints import nearest_file
+from det_distill.compat.checkpoints import is_file, nearest_file
+from det_distill.refusals import blamed, only_keys, reason
+
+
+def read_config(name: str, key: str) -> Config:
+    """Read a config file. It is Python, and runs: it is the user's own, unlike what a checkpoint holds.
+
+    Args:
+        name: Path.
+        key: The config key that names it, for messages.
+
+    Raises:
+        FileNotFoundError: No such config; names the nearest.
+        ValueError: It cannot be read, whatever went wrong in it.
+    """
+    if not is_file(name):
+        raise FileNotFoundError(f"{key}={name!r:.200} not found; {nearest_file(Path(name))}")
+    try:
+        _demand_end(name)
+        return Config.fromfile(name)
+    except Exception as error:  # a config may raise anything
+        raise ValueError(f"{key}={name!r} cannot be read: {reason(error)}") from error
+
+
+def _demand_end(path: str, above: tuple[str, ...] = ()) -> None:
+    """Refuse `_base_`s that lead in a circle: MMEngine follows them, for half a minute, until the stack is full."""
+    if os.path.realpath(path) in above:
+        raise ValueError(f"its _base_ leads in a circle, by {path}")
+    for base in Config._get_base_files(path):
+        if "::" not in base:  # stock ones end
+            _demand_end(os.path.join(os.path.dirname(path), base), (*above, os.path.realpath(path)))
 
 
 def load_config(name: str, key: str) -> Config:
@@ -26,8 +52,10 @@ def load_config(name: str, key: str) -> Config:
 
     Raises:
         FileNotFoundError: No such config; names the nearest.
-        ValueError: It describes no model.
+        ValueError: It cannot be read, or describes no model.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"{key}={name!r:.80}; a path, or `mmdet::folder/name.py`, is expected")
     if "::" in name:
         package = name.partition("::")[0]
         if not package.isidentifier() or find_spec(package) is None:  # MMEngine would install it, unasked
@@ -36,11 +64,9 @@ def load_config(name: str, key: str) -> Config:
             cfg = get_config(name)
         except (AssertionError, OSError, ValueError) as error:
             raise FileNotFoundError(f"{key}={name!r} is no stock config; {_nearest_stock(name)}") from error
-    elif Path(name).is_file():
-        cfg = Config.fromfile(name)
     else:
-        raise FileNotFoundError(f"{key}={name!r} not found; {nearest_file(Path(name))}")
-    if "model" not in cfg:
+        cfg = read_config(name, key)
+    if not isinstance(cfg.get("model"), dict):
         raise ValueError(f"{key}={name!r} describes no model; a config of a detector is expected")
     return cfg
 
@@ -59,13 +85,19 @@ def opened(name: str, options: Mapping[str, Any] | None) -> Config:
 
 
 def override(cfg: Config, options: Mapping[str, Any] | None) -> None:
-    """Merge `--cfg-options`; a new `data_root` moves every path of the config that lies below the old one."""
+    """Merge `--cfg-options`; a new `data_root` moves every path of the config that lies below the old one.
+
+    Raises:
+        ValueError: An option fits nothing in the config; names it.
+    """
     options = dict(options or {})
     old, new = cfg.get("data_root"), options.get("data_root")
     if old and new:
         for key in list(cfg):
             cfg[key] = _moved(cfg[key], str(old).rstrip("/"), str(new).rstrip("/"))
-    cfg.merge_from_dict(options)
+    for key, value in options.items():
+        with blamed(f"--cfg-options {key}"):
+            cfg.merge_from_dict({key: value})
 
 
 def _moved(value: Any, old: str, new: str) -> Any:
@@ -88,14 +120,6 @@ def _nearest_stock(name: str) -> str:
     return nearest_file(Path(spec.submodule_search_locations[0]) / ".mim/configs" / path)
 
 
-def build_detector(model: Mapping[str, Any]) -> Any:
-    """Build a detector from its model dict; where no other scope is set, as outside a Runner, in MMDetection's."""
-    scope = DefaultScope.get_current_instance()
-    mine = scope is None or scope.scope_name == "mmengine"
-    with DefaultScope.overwrite_default_scope("mmdet" if mine else None):
-        return MODELS.build(dict(model))
-
-
 def student_model(model: Mapping[str, Any]) -> dict[str, Any]:
     """The plain student's model dict, out of a Distiller's or of any other model's.
 
@@ -116,92 +140,3 @@ def student_model(model: Mapping[str, Any]) -> dict[str, Any]:
             only_keys(model, (key,), "student")
             model = model[key] if key == "model" else load_config(model[key], "student.config").model
     return dict(model)
-
-
-def only_keys(found: Any, known: tuple[str, ...], key: str) -> None:
-    """Refuse keys of a config dict that nothing reads.
-
-    Raises:
-        ValueError: Names the unknown key and the nearest known one.
-    """
-    for name in found:
-        if name not in known:
-            raise ValueError(f"{key}.{name} is unknown{suggestion(str(name), known)}; known: {', '.join(known)}")
-
-
-def build(registry: Registry, cfg: Mapping[str, Any]) -> Any:
-    """Build from a registry, after a look at the names in `cfg`.
-
-    Raises:
-        ValueError: The type or an argument is unknown; names the nearest.
-    """
-    name = cfg.get("type")
-    if not isinstance(name, str):
-        raise ValueError(f"type={name!r}; the name of a class is expected")
-    cls = registry.get(name)
-    if cls is None:
-        raise ValueError(f"type='{name}' is not registered{suggestion(name, registry.module_dict)}")
-    known = _arguments(cls)
-    if known is not None:
-        only_keys((key for key in cfg if key != "type"), known, name)
-    return registry.build(dict(cfg))
-
-
-def _arguments(cls: Any) -> tuple[str, ...] | None:
-    """What a class may be built with; where it hands `**others` on, what its bases may too. None if it takes anything.
-
-    Example:
-        >>> class Base:
-        ...     def __init__(self, weight): ...
-        >>> class Child(Base):
-        ...     def __init__(self, tap, **others): ...
-        >>> _arguments(Child)
-        ('tap', 'weight')
-    """
-    found: list[str] = []
-    for one in inspect.getmro(cls) if inspect.isclass(cls) else (cls,):
-        if inspect.isclass(one) and "__init__" not in vars(one):
-            continue
-        parameters = inspect.signature(one).parameters.values()
-        found += [each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
-        if not any(each.kind is each.VAR_KEYWORD for each in parameters):
-            return tuple(found)
-    return None
-
-
-@contextmanager
-def blamed(key: str) -> Iterator[None]:
-    """Whatever the block refuses, as one ValueError that names the config key."""
-    try:
-        yield
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{key}: {error}") from error
-
-
-def choice(key: str, found: str, choices: Iterable[str]) -> str:
-    """`found`, once it is known to be one of the choices.
-
-    Raises:
-        ValueError: It is none of them; names the key and the nearest.
-    """
-    known = tuple(choices)
-    if found not in known:
-        raise ValueError(f"{key}={found!r} is none of {', '.join(map(repr, known))}{suggestion(str(found), known)}")
-    return found
-
-
-def at_least(key: str, found: float, least: float) -> float:
-    """`found`, once it is known to be no smaller than `least`.
-
-    Raises:
-        ValueError: It is smaller, or not a number.
-    """
-    if not found >= least:
-        raise ValueError(f"{key}={found}; a number of at least {least} is expected")
-    return found
-
-
-def suggestion(found: str, known: Any) -> str:
-    """`", did you mean 'x'?"`, or nothing when no name is near."""
-    close = difflib.get_close_matches(found, list(known), n=1, cutoff=0.5)
-    return f", did you mean '{close[0]}'?" if close else ""

@@ -6,6 +6,7 @@ from typing import Any
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import Tensor
 
+from det_distill.losses._fp32 import common
 from det_distill.views.anatomy import Pair
 
 FINEST = 14  # sides of a box in cells where it passes to the next level of a pyramid, halved: FPN's 56 px at stride 4
@@ -41,8 +42,9 @@ class PairedCrops:
         ]
 
     def maps(self, shown: Mapping[str, Any], side: int) -> list[Tensor]:
-        """The compared levels of the student (side 0) or the teacher (side 1)."""
-        return [shown[self.tap][pair.places[side]] for pair in self.pairs]
+        """The compared levels of the student (side 0) or the teacher (side 1), at least fp32: crops differ little."""
+        maps: list[Tensor] = [shown[self.tap][pair.places[side]] for pair in self.pairs]
+        return [one.to(common(one)) for one in maps]
 
     def levels(self, rois: Tensor) -> Tensor:
         """(N,) which of the levels each box lies on."""

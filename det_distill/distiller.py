@@ -10,12 +10,16 @@ from typing import Any
 
 from mmdet.models.detectors.base import BaseDetector
 from mmdet.registry import MODELS, TASK_UTILS
+from mmengine.dist import get_world_size
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
-from det_distill.configs import at_least, blamed, build, build_detector, student_model, suggestion
+from det_distill.building import build, build_detector
+from det_distill.configs import student_model
 from det_distill.faculty import Faculty
 from det_distill.randomness import untouched
+from det_distill.ranks import idle
+from det_distill.refusals import at_least, blamed, suggestion
 from det_distill.resolution import Shrink
 from det_distill.scene import Scene
 from det_distill.schedules import factor
@@ -75,9 +79,12 @@ class Distiller(BaseDetector):
         super().__init__(data_preprocessor=own.data_preprocessor)
         self.student = own
         self.shrink = Shrink(student.get("scale", 1), own.data_preprocessor)
+        if not isinstance(task_weights, Mapping | None):
+            raise ValueError(f"task_weights={task_weights!r:.80}; a dict of numbers or schedules is expected")
         self.task_weights = {key: _task_weight(key, given) for key, given in (task_weights or {}).items()}
         self.saves_adapters = False  # AdapterStateHook sets it
         self.audit: tuple[str, Callable[..., None]] | None = None  # GradientReportHook sets it: a tap and who looks
+        self.guard: Callable[[Tensor, dict[str, Tensor]], Any] | None = None  # FiniteLossesHook sets it
         with untouched():  # whatever the teacher and the adapters draw, the student's stream goes on as without them
             self.view = view_of(self.student, "student")
             self.teachers = Faculty(teacher, self.view, self.data_preprocessor)
@@ -110,7 +117,7 @@ class Distiller(BaseDetector):
         batch = Batch(Scene.from_samples(samples), samples, self.view.priors)
         values = {name: term(seen, term.chosen(shown), batch) for name, term in active.items()}
         for name, strength in strengths.items():
-            value = values.get(name, batch_inputs.new_zeros(()))
+            value = values.get(name, idle(self.terms[name], batch_inputs))
             parts = {f".{part}": one for part, one in value.items()} if isinstance(value, dict) else {"": value}
             for part, one in parts.items():
                 self._add(losses, f"loss_{name}{part}", one * strength if name in values else one)
@@ -118,14 +125,22 @@ class Distiller(BaseDetector):
             self.audit[1](losses, strengths, seen)
         return losses
 
+    def parse_losses(self, losses: dict[str, Any]) -> Any:
+        """The sum to go back from and what is logged, once the guard has seen both."""
+        total, told = super().parse_losses(losses)
+        return self.guard(total, told) if self.guard else (total, told)
+
     def _student(self, inputs: Tensor, samples: Sequence[Any], taps: Sequence[str]) -> tuple[dict[str, Any], Sight]:
         """The student's losses and what it shows; where they do not count, it runs as far as it must to show it."""
         look, task, parts = (self.audit or ())[:1], self.stages.now.task_loss, self.view.stages(taps)
         if not task and "roi" not in parts and not {*taps} & {*TRAINING}:
-            return {}, self.view.run(inputs, [*taps, *(tap for tap in look if tap in parts)])
+            return self._no_task(inputs), self.view.run(inputs, [*taps, *(tap for tap in look if tap in parts)])
         with self.view.record((*taps, *look)) as seen:
             losses = self.student.loss(inputs, samples)
-        return (self._weighted(losses) if task else {}), seen
+        return (self._weighted(losses) if task else self._no_task(inputs)), seen
+
+    def _no_task(self, inputs: Tensor) -> dict[str, Any]:
+        return dict(loss_task=idle(self.student, inputs)) if get_world_size() > 1 else {}
 
     def _add(self, losses: dict[str, Any], key: str, value: Tensor) -> None:
         if key in losses:

@@ -1,7 +1,7 @@
 """The student of a training run, on its own: weights without optimiser, teacher or terms, and its plain config."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from torch.nn import functional
 
+from det_distill.building import build_detector
 from det_distill.compat import checkpoints
 from det_distill.compat.config_text import read_config_text
-from det_distill.configs import build_detector, load_config, student_model
+from det_distill.configs import load_config, student_model
 from det_distill.onnx_export import export_onnx
 from det_distill.stills import input_size, still_dataset
 from det_distill.weights import fill
@@ -52,7 +53,7 @@ def export_student(
         raise ValueError(f"OUT={out!r}; a file name ending in .pth is expected")
     register_all_modules()
     loaded = checkpoints.load(checkpoint)
-    meta = loaded.get("meta") or {}
+    meta = (loaded.get("meta") if isinstance(loaded, Mapping) else None) or {}
     cfg = load_config(config, "config") if config else _config_of(meta, checkpoint)
     cfg = _plain(cfg)
     detector = build_detector(cfg.model)
@@ -93,7 +94,7 @@ def _config_of(meta: dict[str, Any], checkpoint: str) -> Config:
         raise ValueError(f"checkpoint {checkpoint} does not say its config (meta.cfg); name it: --config CONFIG")
     try:
         cfg = Config(read_config_text(meta["cfg"]))
-    except ValueError as error:
+    except (ValueError, KeyError) as error:  # KeyError: a name that MMEngine keeps for itself
         raise ValueError(f"checkpoint {checkpoint}, meta.cfg: {error}; name the config instead: --config") from error
     if "model" not in cfg:
         raise ValueError(f"checkpoint {checkpoint}: its config describes no model; name it: --config CONFIG")

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from det_distill.configs import blamed
+from det_distill.refusals import blamed
 from det_distill.teacher import Teacher
 from det_distill.terms.base import Term
 from det_distill.views.base import TRAINING, View
@@ -19,6 +19,8 @@ def teachers_of(cfg: Mapping[str, Any]) -> dict[str, Teacher]:
         FileNotFoundError: A config or checkpoint is not there.
         ValueError: A key is missing or unknown, or weights do not fit; names the teacher.
     """
+    if not isinstance(cfg, Mapping):
+        raise ValueError(f"teacher={cfg!r:.80}; dict(config=..., checkpoint=...), or such dicts by name, are expected")
     if not cfg or not all(isinstance(one, Mapping) for one in cfg.values()):
         return {"teacher": Teacher.from_config(cfg)}
     teachers = {}

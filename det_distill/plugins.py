@@ -4,10 +4,16 @@ from mmdet.registry import MODELS
 
 from det_distill import adapters, distiller, masks, schedules
 from det_distill.compat.checkpoints import allow_mmengine_types
+from det_distill.compat.mmengine_files import read_files_safely
+from det_distill.compat.whole_files import write_whole_files
 from det_distill.datasets import kitti, voc_folder
 from det_distill.hooks import (
     adapter_state,
+    channels_last,
+    checkpoint,
+    data_root,
     exact_resume,
+    finite_losses,
     gradient_report,
     mask_pictures,
     progress,
@@ -38,10 +44,14 @@ __all__ = [
     "attention",
     "boundary",
     "bounded_regression",
+    "channels_last",
+    "checkpoint",
     "darkrank",
+    "data_root",
     "distiller",
     "exact_resume",
     "fast_coco",
+    "finite_losses",
     "fsp",
     "gradient_report",
     "holistic",
@@ -72,4 +82,6 @@ __all__ = [
 ]
 
 allow_mmengine_types()
+read_files_safely()
+write_whole_files()
 MODELS.register_module(module=Quantiser)  # here, for quantise.py runs without MMDetection

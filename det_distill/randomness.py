@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.runner import set_random_seed
 
 
 def capture() -> dict[str, Any]:
@@ -23,19 +24,25 @@ def capture() -> dict[str, Any]:
 
 
 def restore(state: dict[str, Any]) -> None:
-    """Set every generator as `capture` found it."""
+    """Set every generator as `capture` found it; a state that was loaded onto a GPU will do."""
     restore_torch(state)
     name, keys, *rest = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))  # noqa: NPY002
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
 
 
 def restore_torch(state: dict[str, Any]) -> None:
     """Set torch's generators alone."""
-    torch.set_rng_state(state["torch"])
+    torch.set_rng_state(state["torch"].cpu())
     if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"][: torch.cuda.device_count()])
+        torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"][: torch.cuda.device_count()]])
+
+
+def branch(state: dict[str, Any], rank: int) -> None:
+    """Set every generator to streams of `rank`'s own that depend on nothing but `state` and `rank`."""
+    restore_torch(state)
+    set_random_seed(int(torch.randint(2**31, ())) + rank)
 
 
 @contextmanager

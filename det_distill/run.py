@@ -12,8 +12,9 @@ from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
 import det_distill.plugins  # noqa: F401 - plain configs need the op kernels and the safe loader too
-from det_distill.compat.checkpoints import nearest_file
+from det_distill import launch
 from det_distill.configs import load_config, override, student_model
+from det_distill.resume import checked, find_start
 
 
 def configure(args: argparse.Namespace) -> Config:
@@ -24,23 +25,13 @@ def configure(args: argparse.Namespace) -> Config:
     override(cfg, args.cfg_options)
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or str(Path("work_dirs") / Path(args.config).stem)
     cfg.default_hooks.progress = dict(type="ProgressBarHook")
+    launch.join(cfg)
     return cfg
 
 
 def build_runner(cfg: Config) -> Runner:
     """The runner the config names, MMEngine's by default."""
     return RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
-
-
-def checked(checkpoint: str) -> str:
-    """The path, once it is known to be there (addresses of other backends pass).
-
-    Raises:
-        FileNotFoundError: No such file; names the nearest.
-    """
-    if "://" not in checkpoint and not Path(checkpoint).is_file():
-        raise FileNotFoundError(f"checkpoint {checkpoint} not found; {nearest_file(Path(checkpoint))}")
-    return checkpoint
 
 
 def train(args: argparse.Namespace) -> None:
@@ -53,10 +44,11 @@ def train(args: argparse.Namespace) -> None:
         if not {"enable", "base_batch_size"} <= set(cfg.get("auto_scale_lr", ())):
             raise ValueError("--auto-scale-lr needs auto_scale_lr=dict(enable=..., base_batch_size=...) in the config")
         cfg.auto_scale_lr.enable = True
-    if args.resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == "auto" else checked(args.resume)
-    build_runner(cfg).train()
+    told = find_start(cfg, args.resume)
+    runner = build_runner(cfg)
+    if told:
+        runner.logger.warning(told)
+    runner.train()
 
 
 def test(args: argparse.Namespace) -> dict[str, float]:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from det_distill.configs import blamed, choice, only_keys
+from det_distill.refusals import blamed, choice, only_keys
 from det_distill.views.taps import submodule
 
 STUDENT, TERMS = "student", "terms"
@@ -78,7 +78,7 @@ class Stages:
     """
 
     def __init__(self, configs: Sequence[Mapping[str, Any]] | None, student: nn.Module, terms: nn.ModuleDict) -> None:
-        if isinstance(configs, Mapping | str):
+        if configs is not None and not isinstance(configs, list | tuple):
             raise ValueError(f"stages: a list of dicts is expected, found {configs!r}")
         self.student, self.terms = student, terms
         self._may_learn = {name for name, weight in self._weights() if weight.requires_grad}

@@ -17,8 +17,9 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.logging import MMLogger
 
-from det_distill.configs import at_least, opened
+from det_distill.configs import opened
 from det_distill.faculty import teachers_of
+from det_distill.refusals import at_least
 from det_distill.stills import still_dataset
 from det_distill.teacher import Teacher
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from det_distill.compat import checkpoints
@@ -35,7 +36,7 @@ def fill(model: nn.Module, loaded: Any, path: str, config: str) -> None:
         config: Whose config it is, for messages.
 
     Raises:
-        ValueError: No weights in it, or weights that are missing, left over or of another shape.
+        ValueError: No weights in it, or weights that are missing, left over, of another shape, NaN or no numbers.
     """
     found = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else {}
     entries = found.items() if isinstance(found, Mapping) else ()
@@ -51,12 +52,25 @@ def fill(model: nn.Module, loaded: Any, path: str, config: str) -> None:
         for name, value in own.items()
         if name in found and found[name].shape != value.shape
     ]
+    broken = [name for name, value in found.items() if name in own and not _whole(value)]
     faults = (
         f"{len(names)} {what}: {_listed(names)}"
-        for names, what in ((missing, "weights missing"), (extra, "weights left over"), (shapes, "of another shape"))
+        for names, what in (
+            (missing, "weights missing"),
+            (extra, "weights left over"),
+            (shapes, "of another shape"),
+            (broken, "NaN or no plain numbers"),
+        )
         if names
     )
     report = "; ".join(faults)
     if report:
         raise ValueError(f"checkpoint {path} does not fit {config}; {report}")
     model.load_state_dict(found, strict=False)
+
+
+def _whole(value: Tensor) -> bool:
+    """Plain numbers that lie in memory, none of them NaN: no meta, sparse, quantised or complex tensor, no text."""
+    if value.device.type != "cpu" or value.layout != torch.strided or value.is_quantized or value.is_complex():
+        return False
+    return not value.is_floating_point() or not bool(value.isnan().any())

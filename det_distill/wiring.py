@@ -5,8 +5,9 @@ from typing import Any
 
 from mmdet.registry import MODELS
 
-from det_distill.configs import blamed, build, choice
+from det_distill.building import build
 from det_distill.faculty import shared, taps_of
+from det_distill.refusals import blamed, choice
 from det_distill.teacher import Teacher
 from det_distill.terms.base import Term
 from det_distill.views.base import View
@@ -26,6 +27,8 @@ def wired_terms(
     Raises:
         ValueError: A term cannot be built, asks for what a side does not show, or cannot be fitted; names the term.
     """
+    if not isinstance(configs, Mapping):
+        raise ValueError(f"terms={configs!r:.80}; a dict of terms by name is expected")
     terms: dict[str, Term] = {}
     for name, cfg in configs.items():
         if cfg is None:

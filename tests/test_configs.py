@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from det_distill.configs import load_config, override, suggestion
+from det_distill.configs import load_config, override
+from det_distill.refusals import suggestion
 
 ROOT = Path(__file__).parents[1]
 

@@ -1,6 +1,8 @@
 """Masks against the published definition, anchor by anchor, box by box."""
 
+import re
 import time
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -8,11 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmdet.models.task_modules.prior_generators import AnchorGenerator
+from mmdet.models.task_modules.prior_generators import AnchorGenerator, MlvlPointGenerator
 from torch import Tensor
 
 import det_distill.plugins  # noqa: F401
-from det_distill.masks import AnchorIoUMask, FullMask, GtBoxMask
+from det_distill.masks import AnchorIoUMask, FullMask, GtBoxMask, Mask, PointMask, cells_on, demand_anchors
+from det_distill.masks.painting import size_level
 from det_distill.scene import Level, Scene, levels_of
 
 
@@ -85,6 +88,18 @@ def test_equals_the_definition_box_by_box_on_random_scenes(psi, assignment):
             assert np.array_equal(mask.numpy(), expected)
 
 
+def test_boxes_thinner_than_a_pixel_equal_the_definition_too():
+    priors = AnchorGenerator(strides=[1, 2], ratios=[0.5, 1.0, 2.0], scales=[2])
+    generator, sizes = torch.Generator().manual_seed(7), [(12, 16), (6, 8)]
+    for _ in range(20):
+        corner = torch.rand(3, 2, generator=generator) * 10
+        boxes = torch.cat((corner, corner + torch.rand(3, 2, generator=generator) * torch.tensor([0.7, 4])), dim=1)
+        scene = Scene([boxes], [torch.zeros(0, 4)], [(12, 16)])
+        masks = AnchorIoUMask(0.5, "every")(scene, levels_of(priors, sizes, [1, 2]))
+        for mask, expected in zip(masks, box_by_box(priors, scene, sizes, 0.5, "every"), strict=True):
+            assert np.array_equal(mask.numpy(), expected)
+
+
 def exact_mask(level: Level, boxes: Tensor, psi: Fraction) -> np.ndarray:
     """The definition in rational arithmetic: ties are ties."""
     height, width = level.size
@@ -133,6 +148,14 @@ def test_half_of_the_best_iou_is_not_more_than_half():
     # IoU along the row: 1, 4/8 = .5, 2/10 = .2, 0; psi * max = .5
     [mask] = AnchorIoUMask(0.5, "every")(scene, [level])
     assert mask.tolist() == [[[True, False, False, False]]]
+
+
+def test_an_anchor_that_overlaps_too_little_does_not_mark_the_first_cell():
+    # The second anchor is the box itself at cell 1; the first begins within the box at cell 0: IoU 2 / 12.
+    level = Level((1, 3), (4, 4), torch.tensor([[2.0, 0, 6, 2], [-4, 0, -1, 2]]))
+    scene = Scene([torch.tensor([[0.0, 0, 3, 2]])], [torch.zeros(0, 4)], [(4, 12)])
+    [mask] = AnchorIoUMask(0.5, "every")(scene, [level])
+    assert mask.tolist() == [[[False, True, False]]]
 
 
 def test_the_notes_oracle_two_boxes_on_four_cells():
@@ -201,12 +224,64 @@ def test_gt_box_mask_is_the_cells_a_box_touches():
                 assert mask[image, y, x] == (touched and 4 * y < h and 4 * x < w)
 
 
-def test_size_assignment_halves_at_each_level():
+@pytest.mark.parametrize("kind", [AnchorIoUMask, GtBoxMask])
+def test_size_assignment_halves_at_each_level(kind: type):
     # sqrt(wh) of 56 is level 0's last octave start: [56, 112) -> 0, [112, 224) -> 1, [224, ...) -> 2
-    levels = levels_of(PRIORS, [(64, 64), (32, 32), (16, 16)], [4, 8, 16])
-    for side, home in ((20, 0), (111, 0), (112, 1), (223, 1), (224, 2)):
-        scene = Scene([torch.tensor([[5.0, 5, 5 + side, 5 + side]])], [torch.zeros(0, 4)], [(256, 256)])
-        assert [bool(m.any()) for m in AnchorIoUMask(0.5)(scene, levels)] == [k == home for k in range(3)]
+    levels = levels_of(PRIORS, [(128, 128), (64, 64), (32, 32)], [4, 8, 16])
+    for side, home in ((20, 0), (111, 0), (112, 1), (223, 1), (224, 2), (500, 2)):
+        scene = Scene([torch.tensor([[9.0, 5, 9 + side, 5 + side]])], [torch.zeros(0, 4)], [(512, 512)])
+        assert [bool(m.any()) for m in kind()(scene, levels)] == [k == home for k in range(3)]
+        assert [bool(m.any()) for m in kind(finest_scale=1000)(scene, levels)] == [True, False, False]
+        assert all(m.any() for m in kind(level_assignment="every")(scene, levels))
+
+
+def test_the_level_of_a_size_goes_by_the_area_of_any_box():
+    # w, h and the level by hand: sqrt(400 * 25) = 100; sqrt(0.5 * 20000) = 100; 112 twice; 3 octaves, but 3 levels
+    sides = [
+        (400.0, 25.0, 0),
+        (0.5, 20000.0, 0),
+        (448.0, 28.0, 1),
+        (28.0, 448.0, 1),
+        (0.0, 300.0, 0),
+        (900.0, 900.0, 2),
+    ]
+    boxes = torch.tensor([(30.0, 7.0, 30 + w, 7 + h) for w, h, _ in sides], dtype=torch.float64)
+    assert size_level(boxes, 3, 56.0).tolist() == [home for *_, home in sides]
+
+
+@pytest.mark.parametrize("kind", [AnchorIoUMask, GtBoxMask, PointMask, FullMask])
+def test_cells_on_is_the_mask_on_the_levels_of_the_maps(kind: type):
+    box = torch.tensor([[10.0, 10, 70, 60], [0.0, 0, 160, 128]])
+    scene = Scene([box], [torch.zeros(0, 4)], [(120, 160)])
+    maps = [torch.zeros(1, 5, 16, 20), torch.zeros(1, 5, 8, 10)]
+    mask = kind()
+    priors = PRIORS if mask.needs_anchors else "not looked at"
+
+    found = cells_on(mask, scene, priors, maps, [8, 16])
+
+    expected = mask(scene, levels_of(PRIORS if mask.needs_anchors else None, [(16, 20), (8, 10)], [8, 16]))
+    assert [m.shape for m in found] == [(1, 16, 20), (1, 8, 10)]
+    assert all(one.equal(other) for one, other in zip(found, expected, strict=True))
+    assert any(m.any() for m in found)
+
+
+@pytest.mark.parametrize("kind", [GtBoxMask, PointMask, FullMask])
+def test_a_mask_without_anchors_demands_none(kind: type):
+    assert not kind.needs_anchors
+    demand_anchors(kind(), MlvlPointGenerator([8]), [32])
+
+
+def test_a_mask_of_anchors_demands_them_at_every_stride_compared():
+    mask = AnchorIoUMask()
+    demand_anchors(mask, PRIORS, [4, 8, 16])
+    demand_anchors(mask, PRIORS, [8])
+    told = "AnchorIoUMask needs anchors, the student judges points; use PointMask or GtBoxMask"
+    with pytest.raises(ValueError, match=f"^{told}$"):
+        demand_anchors(mask, MlvlPointGenerator([8]), [8])
+    for strides in ([32], [8, 32], [4, 8, 16, 32]):
+        told = f"AnchorIoUMask needs anchors at strides {strides}, the student's have [4, 8, 16]; set strides=, or use"
+        with pytest.raises(ValueError, match=f"^{re.escape(told)} GtBoxMask$"):
+            demand_anchors(mask, PRIORS, strides)
 
 
 @given(psi=st.tuples(st.floats(0, 1), st.floats(0, 1)), seed=st.integers(0, 99))
@@ -218,10 +293,39 @@ def test_a_larger_psi_never_adds_a_cell(psi, seed):
     assert not any((b & ~a).any() for a, b in zip(low, high, strict=True))
 
 
-@pytest.mark.parametrize(("kwargs", "words"), [({"psi": 1.5}, "psi=1.5"), ({"level_assignment": "sise"}, "'sise'")])
-def test_a_wrong_setting_is_named(kwargs, words):
+@pytest.mark.parametrize(
+    ("kind", "kwargs", "words"),
+    [
+        (AnchorIoUMask, {"psi": 1.5}, "^psi=1.5 lies outside"),
+        (AnchorIoUMask, {"psi": -0.1}, "^psi=-0.1 lies outside"),
+        (AnchorIoUMask, {"level_assignment": "sise"}, "^level_assignment='sise' is none of 'size', 'joint', 'every'"),
+        (GtBoxMask, {"level_assignment": "joint"}, "^level_assignment='joint' is none of 'size', 'every'"),
+    ],
+)
+def test_a_wrong_setting_is_named(kind: type, kwargs: dict, words: str):
     with pytest.raises(ValueError, match=words):
-        AnchorIoUMask(**kwargs)
+        kind(**kwargs)
+
+
+def on_the_cpu(make: Callable) -> Callable:
+    def made(*args):
+        with torch.device("cpu"):
+            return make(*args)
+
+    return made
+
+
+@pytest.mark.parametrize("mask", [*MASKS, PointMask()], ids=lambda m: type(m).__name__)
+def test_the_default_device_has_no_say(mask: Mask, monkeypatch: pytest.MonkeyPatch):
+    for owner, name in ((Scene, "flat"), (Level, "valid")):  # these two are made on the CPU and sent, on purpose
+        monkeypatch.setattr(owner, name, on_the_cpu(getattr(owner, name)))
+    box, ignored = torch.tensor([[10.0, 10, 110, 100]]), torch.tensor([[32.0, 32, 80, 80]])
+    scene = Scene([box], [ignored], [(120, 160)])
+    levels = levels_of(PRIORS, [(32, 40), (16, 20), (8, 10)], [4, 8, 16])
+    expected = mask(scene, levels)
+    with torch.device("meta"):  # holds no numbers, so a grid that is made there shows no cell
+        found = mask(scene, levels)
+    assert all(one.equal(other) for one, other in zip(found, expected, strict=True))
 
 
 def test_a_stride_without_anchors_is_named():

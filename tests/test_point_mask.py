@@ -88,6 +88,13 @@ def test_gives_the_cells_worked_out_by_hand():
     assert coarse[0].nonzero().tolist() == [[0, 0]]
 
 
+def test_the_finest_level_takes_boxes_however_small():
+    box = torch.tensor([[3.7, 3.7, 4.3, 4.3]])  # about the first cell's centre, 0.3 pixels to each side
+    found = marked(scene_of([box], (128, 128)), grids(128, 128))
+    assert [one.nonzero().tolist() for one in found] == [[[0, 0, 0]], [], [], [], []]
+    assert same(found, positives([box], grids(128, 128)))
+
+
 def test_no_boxes_and_boxes_without_area_mark_nothing():
     boxes = [torch.zeros(0, 4), torch.tensor([[40.0, 40, 40, 40], [10, 90, 90, 90], [60, 60, 30, 30]])]
     assert not any(one.any() for one in marked(scene_of(boxes, (128, 128)), grids(128, 128)))

@@ -116,6 +116,7 @@ def test_the_layer_equals_the_function(signed: bool, straight_through: bool):
 
 def test_the_layer_prints_its_settings():
     assert repr(Quantiser(0.5, signed=True)) == "Quantiser(step=0.5, signed=True, straight_through=True)"
+    assert repr(Quantiser()) == "Quantiser(step=1.0, signed=False, straight_through=True)"  # as the function's
 
 
 @pytest.mark.parametrize("step", [0, -1.0, float("nan"), float("inf")])

@@ -1,6 +1,7 @@
 """Detectors and a data set small enough to train in a test, built from the stock configs."""
 
 import json
+import os
 import subprocess
 import sys
 from copy import deepcopy
@@ -160,6 +161,17 @@ def tool(name: str, *args: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
 
 
+def two_processes(*command: object, path: Path = Path(__file__).parent) -> str:
+    """What two processes on CPUs say that torchrun starts with this command; `path` is on their Python's path."""
+    ranks = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    env = os.environ | dict(OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="", PYTHONPATH=str(path))
+    done = subprocess.run(
+        [*ranks, *map(str, command)], capture_output=True, text=True, timeout=600, check=False, env=env
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
 def write_dataset(folder: Path, images: int = 8, size: tuple[int, int] = (64, 96)) -> Path:
     """A COCO data set of coloured rectangles on noise."""
     rng = np.random.default_rng(0)
@@ -216,6 +228,12 @@ def shipped_distiller(name: str) -> Any:
         patch.chdir(ROOT)
         patch.setattr("det_distill.teacher.load_strictly", lambda *_: None)
         return MODELS.build(deepcopy(shipped(name).model))
+
+
+def leave_configs_unformatted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To lay a config's text out takes longer than most tests. The two stacks look the formatter up in two places."""
+    for home in ("mmengine.config.config", "yapf.yapflib.yapf_api"):
+        monkeypatch.setattr(f"{home}.FormatCode", lambda text, **_: (text, True), raising=False)
 
 
 def run_config(data: Path, work_dir: Path, model: Any, **other: Any) -> Config:

@@ -7,4 +7,6 @@ custom_hooks = [
     dict(type="GradientReportHook", interval=0),  # off; what each term pulls: --cfg-options custom_hooks.2.interval=50
     dict(type="TeacherCheckHook"),  # stops before the first step if the teacher's mAP on 8 images is next to nothing
     dict(type="StagesHook"),  # leads through model.stages; nothing to do without
+    dict(type="FiniteLossesHook", action="stop"),  # before a step whose losses are nan or inf; or "skip" it
+    dict(type="DataRootHook"),  # before an image that an annotation file names outside data_root
 ]

@@ -9,6 +9,7 @@ import difflib
 import pickle
 import re
 import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from det_distill.compat.plain_numpy import STAND_INS
 # What unpickling a damaged or foreign file was seen to raise, over tens of thousands of random corruptions.
 BROKEN = (
     *(RuntimeError, EOFError, pickle.UnpicklingError, ValueError, LookupError, AttributeError, TypeError),
-    *(struct.error, AssertionError, ArithmeticError, SystemError, MemoryError, OSError),
+    *(struct.error, AssertionError, ArithmeticError, SystemError, MemoryError, OSError, zipfile.BadZipFile),
 )
+
+LINE = 500  # characters read of each line of an error, which repeats names out of the file
 
 
 def _statistic(owner: Any, name: str) -> Any:
@@ -47,10 +50,22 @@ def allow_mmengine_types() -> None:
     torch.serialization.add_safe_globals([*others, HistoryBuffer, *stand_ins])
 
 
+def is_file(path: str | Path) -> bool:
+    """Whether a plain file is there; a name that no file can have is simply not there."""
+    try:
+        return Path(path).is_file()
+    except OSError:  # too long, a loop of links
+        return False
+
+
 def nearest_file(path: Path) -> str:
     """A hint naming the closest existing sibling of a missing file, or why there is none."""
     folder = path.parent
-    if not folder.is_dir():
+    try:
+        there = folder.is_dir()
+    except OSError as error:
+        return str(error.strerror)
+    if not there:
         return f"the folder {folder} does not exist"
     close = difflib.get_close_matches(path.name, [entry.name for entry in folder.iterdir()], n=1, cutoff=0.4)
     return f"did you mean {folder / close[0]}?" if close else f"{folder} holds nothing of a similar name"
@@ -59,13 +74,22 @@ def nearest_file(path: Path) -> str:
 def _reason(error: BaseException) -> str:
     """The line of an error that says what is wrong; torch wraps it in advice to load without safety."""
     wrapping = r".*(WeightsUnpickler error:|Weights only load failed\.)"
-    lines = [re.sub(wrapping, "", line).strip() for line in str(error).splitlines()]
+    lines = [re.sub(wrapping, "", line[:LINE]).strip() for line in str(error).splitlines()]
     told = [
         line
         for line in lines
         if line and not re.search("weights_only|^This file can still be loaded|^Check the documentation", line)
     ]
     return told[0] if told else type(error).__name__
+
+
+def _demand_no_bomb(path: Path) -> None:
+    """torch stores its zip members as they are, so together they are no larger than the file; a bomb's are."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            told = sum(member.file_size for member in file.infolist())
+        if told > path.stat().st_size:
+            raise ValueError(f"its members would unpack to {told} bytes")
 
 
 def load(path: str | Path) -> Any:
@@ -76,10 +100,11 @@ def load(path: str | Path) -> Any:
         ValueError: The file is truncated or no checkpoint, or holds a class that is not allowed.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise FileNotFoundError(f"checkpoint {path} not found; {nearest_file(path)}")
     allow_mmengine_types()
     try:
+        _demand_no_bomb(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except BROKEN as error:
         reason = _reason(error)

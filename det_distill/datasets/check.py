@@ -4,18 +4,19 @@ Why files are read raw: MMDetection's loaders skip unknown classes in silence, a
 """
 
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from rich.text import Text
 
+from det_distill.datasets.inside import plain_file, printable
+from det_distill.datasets.pictures import decoded_size
 from det_distill.datasets.records import Box
 from det_distill.datasets.splits import Split, configured, named
 
@@ -27,12 +28,13 @@ FAULTS = (
     "box outside the image",
     "box of zero area",
     "unknown class",
+    "size other than annotated",
     "duplicate image",
     "duplicate box",
 )
 SLACK = 0.5  # px that a box may stick out: files are rounded, and count pixels from 0 or from 1
-ORIENTATION = 0x0112  # EXIF: from 5 on the picture lies on its side, and MMDetection turns it
 NAMED = 5  # culprits in the table, a fault
+LONG = 300  # characters told of each
 
 
 @dataclass
@@ -51,7 +53,7 @@ class Report:
     def table(self) -> Table:
         table = Table("fault", "count", f"the first {NAMED}", title=f"{self.images} images, {self.boxes} boxes")
         for fault, culprits in [*self.faults.items(), ("(no fault: no boxes)", self.empty)]:
-            table.add_row(fault, str(len(culprits)), "\n".join(culprits[:NAMED]))
+            table.add_row(fault, str(len(culprits)), Text("\n".join(printable(one[:LONG]) for one in culprits[:NAMED])))
         return table
 
 
@@ -75,6 +77,9 @@ def check(splits: Iterable[Split]) -> Report:
                     report.faults[fault].append(where)
                 if digest and (first.setdefault(digest, image) != image or image in listed):
                     report.faults["duplicate image"].append(f"{where} = {_short(first[digest])}")
+                if size and record.size not in (None, size, size[::-1]):  # some annotate before a camera's turn
+                    told, found = ("x".join(map(str, sides)) for sides in (record.size, size))
+                    report.faults["size other than annotated"].append(f"{where}: {told}, found {found}")
                 listed.add(image)
                 for kind, what in _box_faults(record.boxes, size, split.classes):
                     report.faults[kind].append(f"{where}: {what}")
@@ -99,18 +104,14 @@ def _short(path: Path) -> str:
 def _look(path: Path) -> tuple[str, str, tuple[int, int] | None]:
     """Fault or "", digest of the bytes or "", and (width, height) or None where no picture comes of it."""
     try:
-        content = path.read_bytes()
-    except OSError as error:
+        content = plain_file(path).read_bytes()
+    except (OSError, ValueError) as error:
         return "missing image" if isinstance(error, FileNotFoundError) else "unreadable image", "", None
     digest = hashlib.sha1(content, usedforsecurity=False).hexdigest()
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-            width, height = image.size
-            turned = image.getexif().get(ORIENTATION, 1) >= 5
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return "", digest, decoded_size(content)
+    except ValueError as error:
         return "truncated image" if "truncated" in str(error) else "unreadable image", digest, None
-    return "", digest, (height, width) if turned else (width, height)
 
 
 def _box_faults(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from det_distill.configs import suggestion
+from det_distill.refusals import suggestion
 
 SPLITS = ("train", "val")
 

@@ -9,6 +9,7 @@ import http.client
 import os
 import ssl
 import stat
+import struct
 import tarfile
 import tempfile
 import time
@@ -22,7 +23,12 @@ from pathlib import Path, PurePosixPath
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from det_distill.datasets.inside import LONGEST
+
 BROKEN_LINE = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
+DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, tarfile.TarError, EOFError, struct.error, NotImplementedError, UnicodeError),
+)
 CHUNK = 1 << 20  # bytes
 TIMEOUT = 60  # s without a byte
 
@@ -143,8 +149,10 @@ def unpacked(archives: Sequence[Path], near: Path) -> Iterator[Path]:
         for archive in archives:
             try:
                 _unpack(archive, Path(folder))
-            except (zipfile.BadZipFile, zlib.error, tarfile.TarError, EOFError) as error:
+            except DAMAGED as error:
                 raise ValueError(f"{archive} is truncated or damaged: {error}; remove it and run this again") from error
+            except OSError as error:  # a full disk, or a name that is a file and a folder
+                raise ValueError(f"{archive} cannot be unpacked: {error}") from error
         yield Path(folder)
 
 
@@ -169,3 +177,5 @@ def _admit(archive: Path, name: str, plain: bool) -> None:
     if not plain or path.is_absolute() or ".." in path.parts or ":" in name:
         kind = "leads out of the folder" if plain else "is a link or a device"
         raise ValueError(f"{archive} is refused: its member {name!r} {kind}")
+    if any(len(part.encode(errors="replace")) > LONGEST for part in path.parts):
+        raise ValueError(f"{archive} is refused: its member {name[:80]!r}... has too long a name")

@@ -7,13 +7,14 @@ from typing import Any
 
 from mmdet.datasets.base_det_dataset import BaseDetDataset
 from mmdet.registry import DATASETS
-from mmengine.fileio import get_local_path, get_text, isdir, join_path, list_dir_or_file, list_from_file
-from PIL import Image
+from mmengine.fileio import get, get_local_path, isdir, join_path, list_dir_or_file
 
 from det_distill.compat.checkpoints import nearest_file
-from det_distill.configs import choice, only_keys, suggestion
 from det_distill.datasets.cut import Cut
 from det_distill.datasets.kitti_labels import TYPES, parse_labels
+from det_distill.datasets.pictures import size_of
+from det_distill.datasets.plain_text import decoded, lines
+from det_distill.refusals import choice, only_keys, suggestion
 
 FOLDERS = {"img": "training/image_2/", "label": "training/label_2/"}
 IMAGES = (".png", ".jpg", ".jpeg")
@@ -48,7 +49,8 @@ class KittiDataset(BaseDetDataset):
 
     Raises:
         FileNotFoundError: No such folder; names the nearest.
-        ValueError: An unknown type or class, a broken label file (says the line), a frame without its files.
+        ValueError: An unknown type or class, a broken label file (says the line), a frame without its files, an image
+            without a sound header.
     """
 
     METAINFO = {
@@ -66,9 +68,9 @@ class KittiDataset(BaseDetDataset):
         filter_cfg: dict | None = None,
         **kwargs: Any,
     ) -> None:
-        only_keys(data_prefix or (), tuple(FOLDERS), "data_prefix")
-        only_keys(class_map or (), TYPES, "class_map")
-        only_keys(filter_cfg or (), ("filter_empty_gt", "min_size"), "filter_cfg")
+        only_keys(data_prefix or {}, tuple(FOLDERS), "data_prefix")
+        only_keys(class_map or {}, TYPES, "class_map")
+        only_keys(filter_cfg or {}, ("filter_empty_gt", "min_size"), "filter_cfg")
         self.cut = Cut(split, val_every)
         self.class_map = dict(class_map or {})
         folders = {key: folder for key, folder in {**FOLDERS, **(data_prefix or {})}.items() if folder is not None}
@@ -83,8 +85,7 @@ class KittiDataset(BaseDetDataset):
             if key in self.data_prefix
         }
         if self.ann_file:
-            lines = list_from_file(self.ann_file, backend_args=self.backend_args)
-            frames = [line.strip() for line in lines if line.strip()]
+            frames = [frame for frame in lines(self.ann_file, self.backend_args) if frame]
         else:
             frames = sorted(files.get("label", files["img"]))
         if not frames:
@@ -95,7 +96,7 @@ class KittiDataset(BaseDetDataset):
                 asked = f"ann_file={self.ann_file!r}" if self.ann_file else "data_prefix.label"
                 raise ValueError(
                     f"data_prefix.{key}={self.data_prefix[key]!r} lacks {len(absent)} frames that {asked} has, "
-                    f"as {absent[0]!r}{suggestion(absent[0], found)}"
+                    f"as {absent[0]!r:.80}{suggestion(absent[0], found)}"
                 )
         frames = self.cut.of(frames, f"frames in {self.data_prefix['img']}")
         labels = files.get("label", {})
@@ -144,11 +145,11 @@ class KittiDataset(BaseDetDataset):
         return {PurePath(name).stem: join_path(folder, name) for name in names}
 
     def _info(self, frame: str, image: str, label: str | None, roles: dict[str, tuple[int, int]]) -> dict:
-        with get_local_path(image, backend_args=self.backend_args) as local, Image.open(local) as header:
-            width, height = header.size
+        with get_local_path(image, backend_args=self.backend_args) as local:
+            width, height = size_of(Path(local))
         instances = []
         if label is not None:
-            objects = parse_labels(get_text(label, backend_args=self.backend_args), label)
+            objects = parse_labels(decoded(get(label, backend_args=self.backend_args), label), label)
             for kind, box in zip(objects.types, objects.boxes.tolist(), strict=True):
                 if kind in roles:
                     index, ignored = roles[kind]

@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from det_distill.datasets.plain_text import decoded
+
 Floats = NDArray[np.float64]
 
 TYPES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc", "DontCare")
@@ -76,9 +78,9 @@ def read_labels(path: Path | str, scored: bool = False) -> Objects:
     """Read a label file, or, `scored`, one of results.
 
     Raises:
-        ValueError: A broken line; says file, line and what was expected.
+        ValueError: No UTF-8, or a broken line; says file, line and what was expected.
     """
-    return parse_labels(Path(path).read_text(), path, scored)
+    return parse_labels(decoded(Path(path).read_bytes(), path), path, scored)
 
 
 def parse_labels(text: str, path: Path | str, scored: bool = False) -> Objects:
@@ -105,7 +107,7 @@ def _parsed(words: list[str], scored: bool) -> tuple[str, list[float]]:
     if name not in TYPES:
         close = difflib.get_close_matches(name, TYPES, n=1, cutoff=0.5)
         hint = f", did you mean '{close[0]}'?" if close else ""
-        raise ValueError(f"type '{name}' is unknown{hint}; known: {', '.join(TYPES)}")
+        raise ValueError(f"type '{name:.40}' is unknown{hint}; known: {', '.join(TYPES)}")
     numbers = [_number(word, column) for column, word in enumerate(rest, 2)]
     x1, y1, x2, y2 = numbers[BOX]
     if x2 < x1 or y2 < y1:
@@ -119,7 +121,7 @@ def _number(word: str, column: int) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"column {column} is '{word}', expected a number")
+        raise ValueError(f"column {column} is '{word:.40}', expected a number")
     return number
 
 

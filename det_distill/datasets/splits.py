@@ -10,16 +10,17 @@ from typing import Any
 
 from mmdet.datasets import CocoDataset, WIDERFaceDataset, XMLDataset
 from mmdet.registry import DATASETS
-from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from det_distill.building import build
 from det_distill.compat.checkpoints import nearest_file
-from det_distill.configs import build
+from det_distill.configs import read_config
 from det_distill.datasets import digits
 from det_distill.datasets.kitti import KittiDataset
 from det_distill.datasets.kitti_labels import TYPES
 from det_distill.datasets.records import Record, from_coco, from_kitti, from_xml, listed
 from det_distill.datasets.voc_folder import VOCFolderDataset
+from det_distill.refusals import blamed
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,12 @@ def configured(path: Path) -> list[Split]:
         FileNotFoundError: No such config, list or annotation file; names the nearest.
         ValueError: It has no data sets, or one of a type whose files are not known here.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"config {path} not found; {nearest_file(path)}")
-    cfg = Config.fromfile(path)
-    loaders = [cfg.get(f"{name}_dataloader") or {} for name in ("train", "val", "test")]
-    leaves = [leaf for loader in loaders if "dataset" in loader for leaf in _leaves(loader["dataset"])]
+    cfg = read_config(str(path), "config")
+    loaders = {f"{name}_dataloader": cfg.get(f"{name}_dataloader") or {} for name in ("train", "val", "test")}
+    leaves = []
+    for name, loader in loaders.items():
+        with blamed(f"{name}.dataset"):
+            leaves += list(_leaves(loader["dataset"])) if "dataset" in loader else []
     if not leaves:
         raise ValueError(f"{path} has no train_dataloader, val_dataloader or test_dataloader with a dataset")
     return _splits(leaves)
@@ -90,11 +92,18 @@ def _splits(datasets: Iterable[Mapping[str, Any]]) -> list[Split]:
     found: dict[tuple[str, ...], Split] = {}
     with DefaultScope.overwrite_default_scope("mmdet"):
         for cfg in datasets:
-            data = build(DATASETS, {**cfg, "pipeline": [], "lazy_init": True})
-            key = (str(data.ann_file), str(data.data_prefix), str(cfg.get("split")))  # test is often val once more
-            classes = TYPES if isinstance(data, KittiDataset) else data.metainfo["classes"]
-            found.setdefault(key, Split(classes, _records(data)))
+            with blamed("dataset"):
+                data = build(DATASETS, {**cfg, "pipeline": [], "lazy_init": True})
+                key = (str(data.ann_file), str(data.data_prefix), str(cfg.get("split")))  # test is often val once more
+                classes = TYPES if isinstance(data, KittiDataset) else data.metainfo["classes"]
+                found.setdefault(key, Split(classes, _records(data)))
     return list(found.values())
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise FileNotFoundError(f"no folder {path}; {nearest_file(path)}")
+    return path
 
 
 def _records(data: Any) -> Iterable[Record]:
@@ -102,8 +111,8 @@ def _records(data: Any) -> Iterable[Record]:
         return from_coco(Path(data.ann_file), Path(data.data_prefix["img"]))
     if isinstance(data, KittiDataset):
         images, labels = Path(data.data_prefix["img"]), data.data_prefix.get("label")
-        files = (Path(labels) if labels else images).iterdir
-        ids = listed(Path(data.ann_file)) if data.ann_file else sorted(file.stem for file in files())
+        shown = Path(labels) if labels else images
+        ids = listed(Path(data.ann_file)) if data.ann_file else sorted(file.stem for file in _folder(shown).iterdir())
         return from_kitti(data.cut.of(ids, f"frames in {images}"), Path(labels) if labels else None, images)
     if isinstance(data, VOCFolderDataset):  # which finds the images, and refuses XML without one, itself
         return from_xml((Path(item["xml_path"]), Path(item["img_path"])) for item in data.load_data_list())

@@ -3,20 +3,21 @@
 Why: MMDetection's XMLDataset needs a list of names, and takes every image to be a `.jpg`.
 """
 
-import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
-from xml.parsers import expat
 
+import cv2
 from mmdet.datasets import XMLDataset
 from mmdet.registry import DATASETS
-from mmengine.fileio import get, isdir, join_path, list_dir_or_file, list_from_file
+from mmengine.fileio import get, isdir, join_path, list_dir_or_file
 
 from det_distill.compat.checkpoints import nearest_file
-from det_distill.configs import only_keys
+from det_distill.datasets import sound_xml
 from det_distill.datasets.cut import Cut
+from det_distill.datasets.plain_text import lines
+from det_distill.refusals import only_keys
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -50,7 +51,7 @@ class VOCFolderDataset(XMLDataset):
         val_every: int = 5,
         **kwargs: Any,
     ) -> None:
-        only_keys(data_prefix or (), ("img",), "data_prefix")
+        only_keys(data_prefix or {}, ("img",), "data_prefix")
         self.cut = Cut(split, val_every)
         folder = {"img": "", **(data_prefix or {})}
         super().__init__(img_subdir="", ann_subdir="", data_prefix=folder, ann_file=ann_file, **kwargs)
@@ -76,7 +77,7 @@ class VOCFolderDataset(XMLDataset):
         items, orphans = [], []
         for stem in self.cut.of(self._stems(xmls), f"XML in {self.sub_data_root}"):
             path = join_path(self.sub_data_root, xmls[stem])
-            root = self._parse(path)
+            root = sound_xml.parse(get(path, backend_args=self.backend_args), path)
             image = unique.get(stem, root.findtext("filename", "").strip())
             if image in images:
                 items.append(dict(img_id=stem, file_name=image, xml_path=path))
@@ -94,10 +95,10 @@ class VOCFolderDataset(XMLDataset):
         try:
             info: dict = super().parse_data_info(img_info)
             return info
-        except (AttributeError, TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError, OverflowError, cv2.error) as error:  # the last, of its image
             raise ValueError(
-                f"{img_info['xml_path']}: {error}; expected whole numbers in size.width and size.height, and in every "
-                f"object a name and numbers in bndbox.xmin, ymin, xmax, ymax"
+                f"{img_info['xml_path']}: {error!s:.200}; expected whole numbers in size.width and size.height, and in "
+                f"every object a name and numbers in bndbox.xmin, ymin, xmax, ymax"
             ) from error
 
     def _listing(self) -> list[str]:
@@ -116,28 +117,13 @@ class VOCFolderDataset(XMLDataset):
     def _stems(self, xmls: Iterable[str]) -> list[str]:
         if not self.ann_file:
             return list(xmls)
-        listed = [stem.strip() for stem in list_from_file(self.ann_file, backend_args=self.backend_args)]
+        listed = lines(self.ann_file, self.backend_args)
         absent = [stem for stem in listed if stem not in xmls]
         if absent:
             raise ValueError(f"ann_file={self.ann_file!r} names what {self.sub_data_root} lacks: {_first(absent)}")
         return listed
 
-    def _parse(self, path: str) -> ET.Element:
-        """The root element, once a parser that expands nothing has seen the whole file and no DOCTYPE in it."""
-        text = get(path, backend_args=self.backend_args)
-        parser = expat.ParserCreate()
-        parser.StartDoctypeDeclHandler = _refuse
-        try:
-            parser.Parse(text, True)
-            return ET.fromstring(text)
-        except (expat.ExpatError, LookupError, ValueError) as error:
-            raise ValueError(f"{path} is no sound XML: {error}") from None
-
-
-def _refuse(*_: object) -> None:
-    raise ValueError("it has a DOCTYPE, which VOC needs none of and which is not read")
-
 
 def _first(names: list[str], limit: int = 3) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    return ", ".join(name[:80] for name in names[:limit]) + more

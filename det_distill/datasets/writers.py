@@ -130,7 +130,7 @@ def already_made(out: Path, settings: Mapping[str, object]) -> bool:
         found = json.loads(record.read_text())
     except FileNotFoundError:
         raise ValueError(f"{out} exists but has no {record.name}; move it away, or --force to replace it") from None
-    except (json.JSONDecodeError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ValueError(f"{record} cannot be read ({error}); move {out} away, or --force to replace it") from None
     if found != dict(settings):
         raise ValueError(f"{out} was made with {found}, wanted {dict(settings)}; name another --out, or use --force")

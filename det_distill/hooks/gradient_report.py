@@ -10,8 +10,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
-from det_distill.configs import at_least, choice
 from det_distill.hooks.unwrap import unwrapped
+from det_distill.refusals import at_least, choice
 
 TAPS = ("backbone", "neck")  # a dotted path is recorded as a copy, which no loss flows through
 FAINT, LOUD = 0.1, 1.0  # ratios below which a term hardly teaches and above which it outshouts the ground truth

@@ -7,7 +7,6 @@ from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from det_distill.configs import at_least
 from det_distill.distiller import Distiller
 from det_distill.hooks.feature_picture import feature_picture
 from det_distill.hooks.unwrap import unwrapped
@@ -16,6 +15,7 @@ from det_distill.pictures.contenders import Contender
 from det_distill.pictures.draw import Picture, resize
 from det_distill.pictures.sheets import sheet, slide_of
 from det_distill.randomness import untouched
+from det_distill.refusals import at_least
 from det_distill.stills import picture, still_dataset
 from det_distill.terms.feature.imitation import FeatureImitation
 

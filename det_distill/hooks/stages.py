@@ -1,5 +1,6 @@
 """Lead a run through its stages: what teaches and learns, with which optimiser and schedule."""
 
+import gc
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
@@ -9,8 +10,8 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from det_distill.configs import blamed
 from det_distill.hooks.unwrap import unwrapped
+from det_distill.refusals import blamed
 
 KEY = "stage"
 
@@ -41,8 +42,6 @@ class StagesHook(Hook):
         if not stages.all:
             return
         stages.fill(_total(runner), "epochs" if _by_epoch(runner) else "iterations")
-        if getattr(runner.model, "find_unused_parameters", True) is False:
-            raise ValueError("stages leave parts of the model unused: set find_unused_parameters=True in the config")
         kept = runner.optim_wrapper, runner.param_schedulers
         for leg in sorted({stages.leg(index) for index in range(len(stages.all))}):
             self._build(runner, leg)  # what cannot be built shall not wait for its stage to say so
@@ -61,6 +60,8 @@ class StagesHook(Hook):
             stages.enter(None)  # an optimiser knows every weight of its leg, whichever learns now
             self._build(runner, leg)
         stages.enter(index)
+        if runner.distributed:
+            _wrap_again(runner)
         if begins or self._index is None:  # MMEngine counts from the run's start
             begin, end = (_steps(runner, at) for at in _span(runner, leg))
             runner.optim_wrapper.initialize_count_status(runner.model, runner.iter - begin, end - begin)
@@ -105,6 +106,14 @@ class StagesHook(Hook):
         if schedule is not None:
             with blamed(f"stages.{leg[0]}.param_scheduler"):
                 runner.param_schedulers = runner.build_param_scheduler(_ending(runner, schedule, leg))
+
+
+def _wrap_again(runner: Runner) -> None:
+    """A new `DistributedDataParallel`: one waits for ever for those weights that learnt when it was made."""
+    model = runner.model.module
+    runner.model = None
+    gc.collect()  # the old one's hooks on gradients go with it
+    runner.model = runner.wrap_model(runner.cfg.get("model_wrapper_cfg"), model)
 
 
 def _by_epoch(runner: Runner) -> bool:

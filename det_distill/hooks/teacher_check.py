@@ -4,9 +4,9 @@ from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from det_distill.configs import at_least
 from det_distill.hooks.unwrap import unwrapped
 from det_distill.randomness import untouched
+from det_distill.refusals import at_least
 from det_distill.teacher_check import demand, teacher_map
 
 

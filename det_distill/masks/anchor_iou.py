@@ -13,9 +13,9 @@ import torch
 from mmdet.registry import TASK_UTILS
 from torch import Tensor
 
-from det_distill.configs import choice
 from det_distill.masks.painting import allowed, paint, size_level
 from det_distill.masks.regions import FullMask
+from det_distill.refusals import choice
 from det_distill.scene import Level, Scene
 
 ASSIGNMENTS = ("size", "joint", "every")

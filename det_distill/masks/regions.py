@@ -6,8 +6,8 @@ import torch
 from mmdet.registry import TASK_UTILS
 from torch import Tensor
 
-from det_distill.configs import at_least, choice
 from det_distill.masks.painting import allowed, rectangles, size_level
+from det_distill.refusals import at_least, choice
 from det_distill.scene import Level, Scene
 
 

@@ -9,7 +9,7 @@ from mmdet.evaluation.metrics import CocoMetric, coco_metric
 from mmdet.registry import METRICS
 
 
-@METRICS.register_module()
+@METRICS.register_module(force=True)  # the onedl stack has one of this name, whose AP is not COCO's
 class FasterCocoMetric(CocoMetric):
     """CocoMetric, whose COCOeval is faster-coco-eval's while it computes.
 

@@ -8,7 +8,8 @@ import torch
 from mmdet.registry import TASK_UTILS
 from torch import Tensor, nn
 
-from det_distill.configs import at_least, build
+from det_distill.building import build
+from det_distill.refusals import at_least
 from det_distill.scene import Scene
 from det_distill.schedules import factor
 from det_distill.views.anatomy import Anatomy

@@ -7,8 +7,8 @@ import torch
 from mmdet.structures.bbox import bbox2roi
 from torch import Tensor
 
-from det_distill.configs import at_least, choice
 from det_distill.crops import PairedCrops
+from det_distill.refusals import at_least, choice
 from det_distill.terms.base import Term
 from det_distill.views.anatomy import Anatomy, MapSpec, Pair, paired, same_coder, same_sizes
 from det_distill.views.base import PROPOSALS, ROIS

@@ -7,8 +7,9 @@ import torch
 from mmdet.structures.bbox import bbox2roi
 from torch import Tensor
 
-from det_distill.configs import at_least, choice
 from det_distill.crops import PairedCrops
+from det_distill.ranks import joined
+from det_distill.refusals import at_least, choice
 from det_distill.terms.base import Batch, Term
 from det_distill.views.anatomy import Anatomy, MapSpec, paired
 from det_distill.views.base import ROI_TARGETS, ROIS
@@ -26,7 +27,8 @@ class EmbeddingTerm(Term):
         tap: A tap of the RoI head, such as "roi.embedding"; or one of maps, such as "neck", of which the mean over each
             ground-truth box's crop is taken: the way for single-stage students.
         boxes: Of the RoI head's sampled boxes the "positive" ones, or all that are "sampled".
-        per: The relations compared are those within each "image" (their values are averaged) or the whole "batch".
+        per: The relations compared are those within each "image" (their values are averaged) or the whole "batch",
+            of all ranks.
         cap: How many boxes a group has at the most; of more, an even spread in the order they were sampled in.
         strides: The student's levels to crop from, where not all.
         schedule: See `Term`.
@@ -56,7 +58,11 @@ class EmbeddingTerm(Term):
 
     def forward(self, student: Mapping[str, Any], teacher: Mapping[str, Any], batch: Batch) -> Tensor:
         own, its, labels, image = self._all(student, teacher, batch)
-        groups = [image == one for one in range(len(batch.samples))] if self.per == "image" else [image >= 0]
+        if self.per == "batch":
+            own, its, labels = (joined(one) for one in (own, its, labels))
+            groups = [labels >= 0]
+        else:
+            groups = [image == one for one in range(len(batch.samples))]
         values = []
         for members in groups:
             chosen = _spread(members.nonzero()[:, 0], self.cap)

@@ -7,7 +7,7 @@ import torch
 from mmdet.registry import TASK_UTILS
 from torch import Tensor
 
-from det_distill.configs import build
+from det_distill.building import build
 from det_distill.masks import Mask, cells_on, demand_anchors
 from det_distill.terms.base import Batch, per_anchor
 from det_distill.views.anatomy import Anatomy, paired, same_anchors

@@ -7,7 +7,12 @@ the block ends, so nothing outlives a step and nothing is pickled or deep-copied
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import torch
+import torch._dynamo
 from torch import Tensor, nn
+
+# torch.compile takes hooks for as lasting as the module they are on, unless told to look at them at each call.
+torch._dynamo.config.skip_nnmodule_hook_guards = False
 
 Pick = Callable[[tuple[Any, ...], Any], Any]
 
@@ -51,6 +56,7 @@ class Recorder:
             undo()
         self._undo.clear()
 
+    @torch.compiler.disable  # else compiled anew for every name
     def watch(self, name: str, module: nn.Module, pick: Pick = output) -> None:
         """Record `pick(positional arguments, output)` of each forward of `module`."""
 
@@ -59,6 +65,7 @@ class Recorder:
 
         self._undo.append(module.register_forward_hook(hook).remove)
 
+    @torch.compiler.disable
     def wrap(self, name: str, owner: nn.Module, method: str, pick: Pick = output) -> None:
         """Record `pick(positional arguments, result)` of each call of `owner.method`."""
         inner, before = getattr(owner, method), vars(owner).get(method)
@@ -72,6 +79,7 @@ class Recorder:
         # What another recorder or the user had put there comes back.
         self._undo.append(lambda: setattr(owner, method, before) if before else delattr(owner, method))
 
+    @torch.compiler.disable
     def last_inputs(self, name: str, owner: nn.Module, modules: Sequence[nn.Module]) -> None:
         """Record, of each forward of `owner`, a copy of what each of the modules was last given in it."""
         given: dict[nn.Module, Tensor] = {}

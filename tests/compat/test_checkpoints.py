@@ -407,6 +407,13 @@ def test_the_damage_reaches_numpys_state(tmp_path: Path) -> None:
             loads_or_is_refused(whole[:at] + bytes([value]) + whole[at + 1 :], tmp_path / "x.pth")
 
 
+def test_an_endless_name_is_not_repeated(tmp_path: Path) -> None:
+    (tmp_path / "a.pth").write_bytes(b"\x80\x02c" + 2000 * b"a" + b"\n" + 2000 * b"b" + b"\n.")
+    with pytest.raises(ValueError, match=r"a\.pth") as caught:
+        checkpoints.load(tmp_path / "a.pth")
+    assert len(str(caught.value)) < 1500
+
+
 # ---------------------------------------------------------------- missing files
 
 

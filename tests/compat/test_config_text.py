@@ -1,6 +1,7 @@
 """A dumped config read as data equals the dumped config; whatever runs is refused."""
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,29 @@ def test_infinity_and_nan_are_numbers():
 def test_whatever_could_run_is_refused_with_its_line(text, said):
     with pytest.raises(ValueError, match=said):
         read_config_text(text)
+
+
+@pytest.mark.parametrize("name", ["os.system", "torch.load", "mmengine.config.config.Path", "evil" * 30 + ".run"])
+@pytest.mark.parametrize("around", ["{}", "[{}]", "(0, {})", "dict(x=[({},)])", "{{1: {}}}"])
+def test_a_type_that_could_run_is_refused_wherever_it_stands(name: str, around: str):
+    told = f"line 2 of the config names by type={name[:80]!r} what could run code"
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+        read_config_text("a = 1\nb = " + around.format(f"dict(type='{name}')"))
+
+
+@pytest.mark.parametrize("name", ["RPN", "mmdet.RPN", "torch.nn.modules.conv.Conv2d", "mmengine.no_such.Name"])
+def test_a_class_at_its_own_address_and_a_name_that_leads_nowhere_are_read(name: str):
+    assert read_config_text(f"a = [dict(type='{name}')]") == dict(a=[dict(type=name)])
+
+
+@pytest.mark.parametrize("file", ["a.pkl", "A.PICKLE", "a.yaml", "b" * 100 + ".yml"])
+@pytest.mark.parametrize("around", ["{}", "[{}]", "(0, {})", "{{{}}}", "{{1: {}}}", "{{{}: 1}}"])
+def test_a_file_that_could_run_is_refused_wherever_it_stands(file: str, around: str):
+    told = f"line 1 of the config names {file[-80:]!r}, which could run code when loaded"
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+        read_config_text("a = " + around.format(repr(file)))
+
+
+def test_what_is_no_plain_value_is_told_by_its_first_80_letters():
+    with pytest.raises(ValueError, match=f"^line 1 of the config is no plain value: {'x' * 80}$"):
+        read_config_text("a = " + "x" * 100)

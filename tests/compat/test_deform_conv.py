@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
+from det_distill.compat import kernels
 from det_distill.compat.mmcv_ext import compiled_mmcv
 
 # isort: split
@@ -168,3 +169,17 @@ def test_half_precision_is_computed_in_fp32_and_cast_back(dtype: torch.dtype) ->
         for a, b in zip(found, expected, strict=True):
             assert a.dtype == dtype
             assert a.equal(b.to(dtype))
+
+
+def test_the_gradient_of_the_weight_is_added_times_a_scale_that_is_one_unless_told_otherwise() -> None:
+    x, offset, _, weight, _ = inputs(CASES["plain"])
+    weight.requires_grad_()
+    out = ops.deform_conv2d(x, offset, weight)
+    (plain,) = torch.autograd.grad(out.sum(), weight)
+    geometry = dict(kW=2, kH=3, dW=1, dH=1, padW=0, padH=0, dilationW=1, dilationH=1, group=1, deformable_group=1)
+    for told, scale in (({}, 1), ({"scale": 3}, 3)):
+        found = torch.full_like(plain, 10)
+        kernels.deform_conv_backward_parameters(
+            x, offset, torch.ones_like(out), found, x.new_zeros(0), x.new_zeros(0), **geometry, **told
+        )
+        torch.testing.assert_close(found, 10 + scale * plain)

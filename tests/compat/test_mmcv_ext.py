@@ -107,6 +107,18 @@ def test_the_module_has_a_real_spec(loaded: bool, monkeypatch: pytest.MonkeyPatc
     assert module.__spec__ is not None
 
 
+def test_loading_fills_a_module_with_the_kernels_and_with_errors_for_the_rest() -> None:
+    spec = mmcv_ext.TorchvisionOps().find_spec("mmcv._ext", None)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert {name: op for name, op in vars(module).items() if not name.startswith("__")} == kernels.OPS
+    assert module.no_such_op.__qualname__ == "no_such_op"
+    with pytest.raises(AttributeError, match=r"^module 'mmcv\._ext' has no attribute '__wrapped__'$"):
+        module.__wrapped__  # noqa: B018
+
+
 @ours
 @pytest.mark.parametrize("name", kernels.OPS)
 def test_every_promised_op_is_the_kernel(name: str) -> None:

@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from det_distill.compat import kernels
 from det_distill.compat.mmcv_ext import compiled_mmcv
 
 # isort: split
@@ -100,6 +101,7 @@ def test_offset_one_counts_pixels() -> None:
     boxes, scores = tensors([[0, 0, 1, 1], [0, 0, 1, 2]], [0.9, 0.8])
     assert ops.nms(boxes, scores, 0.6, offset=0)[1].tolist() == [0, 1]
     assert ops.nms(boxes, scores, 0.6, offset=1)[1].tolist() == [0]
+    assert kernels.nms(boxes, scores, 0.6).tolist() == [0, 1]  # lengths, unless told otherwise
 
 
 def test_nms_honours_score_threshold_and_max_num() -> None:
@@ -179,6 +181,30 @@ def test_nms_match_groups_each_kept_box_with_those_it_suppresses(
     boxes, scores = tensors(*grid)
     found = ops.nms_match(torch.cat((boxes, scores[:, None]), dim=1), threshold)
     assert [group.tolist() for group in found] == list(groups())
+
+
+def test_nms_match_groups_boxes_that_overlap_by_just_the_threshold() -> None:
+    both = torch.tensor([[0.0, 0, 2, 1, 0.9], [0, 0, 1, 1, 0.8]])  # IoU 1 / 2
+    assert [group.tolist() for group in ops.nms_match(both, 0.5)] == [[0, 1]]
+    assert [group.tolist() for group in ops.nms_match(both, 0.5 + 1e-6)] == [[0], [1]]
+
+
+@pytest.mark.parametrize(("method", "decayed"), [("naive", 0), ("linear", 0.4)])
+def test_soft_nms_decays_a_box_that_overlaps_by_just_the_threshold(method: str, decayed: float) -> None:
+    boxes, scores = tensors([[0, 0, 2, 1], [0, 0, 1, 1]], [0.9, 0.8])  # IoU 1 / 2
+    dets, _ = ops.soft_nms(boxes, scores, 0.5, min_score=0, method=method)
+    assert dets[:, 4].tolist() == pytest.approx([0.9, decayed])
+
+
+def test_soft_nms_keeps_a_box_of_just_the_lowest_score() -> None:
+    boxes, scores = tensors([[0, 0, 2, 1], [4, 4, 6, 6]], [0.75, 0.5])
+    assert ops.soft_nms(boxes, scores, 0.5, min_score=0.5)[1].tolist() == [0, 1]
+    assert ops.soft_nms(boxes, scores, 0.5, min_score=0.5 + 1e-6)[1].tolist() == [0]
+
+
+def test_nms_match_takes_the_first_of_equal_scores_first() -> None:
+    apart = torch.tensor([[4.0 * i, 0, 4 * i + 2, 2, 0.5] for i in range(100)])
+    assert [group.tolist() for group in ops.nms_match(apart, 0.5)] == [[i] for i in range(100)]
 
 
 @pytest.mark.parametrize(

@@ -134,9 +134,12 @@ def test_the_gradient_of_roi_pool_is_right_without_ties(scale: float) -> None:
     assert gradcheck(lambda x: ops.roi_pool(x, ROIS, (2, 3), scale), x)
 
 
-def test_a_roi_that_ends_before_it_starts_pools_to_zero_without_gradient() -> None:
-    x = (feature_map() + 9).requires_grad_()
-    out = ops.roi_pool(x, torch.tensor([[0.0, 5.0, 5.0, 2.0, 2.0]], dtype=torch.float64), (2, 2), 1.0)
+@pytest.mark.parametrize(
+    "edges", [(5.0, 5.0, 2.0, 2.0), (5.5, 1.0, 4.5, 4.0), (1.0, 5.5, 4.0, 4.5)], ids=["before", "0 wide", "0 high"]
+)
+def test_a_roi_that_ends_no_later_than_it_starts_pools_to_zero_without_gradient(edges: tuple[float, ...]) -> None:
+    x = (feature_map() + 9).requires_grad_()  # the last two start amid a cell, which a bin of no size touches
+    out = ops.roi_pool(x, torch.tensor([[0.0, *edges]], dtype=torch.float64), (2, 2), 1.0)
     out.sum().backward()
     assert not out.any()
     assert not x.grad.any()
@@ -176,6 +179,13 @@ def test_a_transposed_gradient_is_read_by_its_strides(op: str) -> None:
     (plain,) = torch.autograd.grad(out, x, grad, retain_graph=True)
     (turned,) = torch.autograd.grad(out.transpose(2, 3), x, grad.transpose(2, 3).contiguous())
     assert turned.equal(plain)
+
+
+def test_the_default_device_has_no_say() -> None:
+    x = feature_map()
+    expected = ops.roi_pool(x, ROIS, (2, 3), 0.5)
+    with torch.device("meta"):  # holds no numbers, so a grid of bins that is made there pools nothing
+        assert ops.roi_pool(x, ROIS, (2, 3), 0.5).equal(expected)
 
 
 def test_max_mode_of_roi_align_raises_and_names_a_way_out() -> None:

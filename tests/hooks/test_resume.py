@@ -1,15 +1,20 @@
 """An interrupted run goes on as if it had not been, judged by the uninterrupted one, to the bit."""
 
 import copy
+import random
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 import tiny
+from det_distill.hooks import exact_resume
+from det_distill.hooks.exact_resume import ExactResumeHook
 
 
 class Losses(Hook):
@@ -22,12 +27,23 @@ class Losses(Hook):
         self.seen[runner.iter] = {key: value.item() for key, value in outputs.items()}
 
 
-def run(cfg, stop: int | None = None) -> tuple[dict, dict]:
+class InterruptEvaluation(Hook):
+    """Stops a run amid the evaluation after so many steps."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == self.at:
+            raise KeyboardInterrupt
+
+
+def run(cfg, stop: int | None = None, interrupt=tiny.Interrupt) -> tuple[dict, dict]:
     runner = Runner.from_cfg(cfg)
     losses = Losses()
     runner.register_hook(losses)
     if stop is not None:
-        runner.register_hook(tiny.Interrupt(stop))
+        runner.register_hook(interrupt(stop))
         with pytest.raises(KeyboardInterrupt):
             runner.train()
     else:
@@ -80,6 +96,103 @@ def test_the_next_losses_and_the_final_weights_are_the_uninterrupted_ones(tmp_pa
     assert min(rest) == 4  # the newest checkpoint is of four steps, in both loops
     assert rest == {step: value for step, value in whole.items() if step >= 4}
     assert all(torch.equal(weights[k], resumed[k]) for k in weights)
+
+
+BEST = dict(save_best="coco/bbox_mAP", max_keep_ckpts=1)
+
+
+@pytest.mark.parametrize("interrupt", [tiny.Interrupt, InterruptEvaluation], ids=["in training", "in evaluation"])
+@pytest.mark.parametrize("loop", [BY_EPOCH, BY_ITER], ids=["epochs", "iterations"])
+def test_evaluations_and_the_best_checkpoint_change_nothing(tmp_path, data, model, loop, interrupt):
+    """An evaluation draws its loader's seed: the streams of checkpoints before and after it are not the same."""
+
+    def config(name):
+        cfg = tiny.run_config(data, tmp_path / name, model)
+        cfg.merge_from_dict(copy.deepcopy(loop))
+        cfg.train_cfg.val_interval = 4 if loop is BY_ITER else 1
+        cfg.default_hooks.checkpoint.update(BEST)
+        return cfg
+
+    whole, weights = run(config("whole"))
+    run(config("parts"), stop=8 if interrupt is InterruptEvaluation else 6, interrupt=interrupt)
+    again = config("parts")
+    again.resume = True
+    rest, resumed = run(again)
+
+    assert rest == {step: value for step, value in whole.items() if step >= min(rest)}
+    assert min(rest) == (8 if interrupt is InterruptEvaluation else 4)
+    assert all(torch.equal(weights[k], resumed[k]) for k in weights)
+    files = [sorted(file.name for file in (tmp_path / name).glob("*.pth")) for name in ("whole", "parts")]
+    assert files[0] == files[1]
+    assert len(files[0]) == 2
+    for name in files[0]:
+        one, other = (torch.load(tmp_path / folder / name, weights_only=True) for folder in ("whole", "parts"))
+        assert all(torch.equal(one["state_dict"][k], other["state_dict"][k]) for k in one["state_dict"])
+        assert drawn(one["random_streams"]) == drawn(other["random_streams"])
+
+
+def drawn(streams, rank: int = 0) -> list[float]:
+    """What each generator draws next, on one of as many processes as there are streams."""
+    hook = ExactResumeHook()
+    loop = EpochBasedTrainLoop.__new__(EpochBasedTrainLoop)
+    told = []
+    logger = SimpleNamespace(warning=told.append)
+    processes = max(rank + 1, len(streams))
+    runner = SimpleNamespace(_resume=True, rank=rank, world_size=processes, train_loop=loop, logger=logger)
+    hook.after_load_checkpoint(runner, {"random_streams": streams})
+    hook.before_train(runner)
+    assert len(told) == (processes != (1 if isinstance(streams, dict) else len(streams)))
+    return [torch.rand(()).item(), np.random.rand(), random.random()]  # noqa: NPY002
+
+
+def seeded(seed: int) -> list[float]:
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    random.seed(seed)
+    return exact_resume.capture()
+
+
+def next_of(seed: int) -> list[float]:
+    seeded(seed)
+    return [torch.rand(()).item(), np.random.rand(), random.random()]  # noqa: NPY002
+
+
+def test_every_process_gets_its_own_streams_back(monkeypatch):
+    hook, checkpoint = ExactResumeHook(), {}
+    monkeypatch.setattr(exact_resume, "all_gather_object", lambda own: [own, seeded(2), seeded(3)])
+    seeded(1)
+    hook.before_checkpoint_of_all_ranks(None)
+    hook.before_save_checkpoint(None, checkpoint)
+    streams = checkpoint["random_streams"]
+    assert [drawn(streams, rank) for rank in range(3)] == [next_of(1), next_of(2), next_of(3)]
+
+
+def test_more_processes_than_before_draw_streams_of_their_own():
+    streams = [seeded(1), seeded(2)]
+    found = [drawn(streams, rank) for rank in range(4)]
+    assert found[:2] == [next_of(1), next_of(2)]
+    assert len({value for draws in found for value in draws}) == 12
+    assert found[2:] == [drawn(streams, rank) for rank in (2, 3)]  # the next time too
+
+
+def test_a_checkpoint_of_before_there_was_an_entry_per_process_resumes_to_the_bit():
+    old = seeded(1)
+    assert set(old) == {"torch", "cuda", "numpy", "python"}
+    runner = SimpleNamespace(_resume=True, rank=0, world_size=1, train_loop=None, logger=None)
+    hook = ExactResumeHook()
+    hook.after_load_checkpoint(runner, {"random_streams": old})
+    seeded(5)
+    hook.before_train(runner)
+    assert [torch.rand(()).item(), np.random.rand(), random.random()] == next_of(1)  # noqa: NPY002
+
+
+def test_mmengines_own_checkpoint_hook_saves_the_streams_too(tmp_path, data, model):
+    cfg = tiny.run_config(data, tmp_path / "run", model, train_cfg=dict(max_epochs=1, val_interval=2))
+    cfg.default_hooks.checkpoint = dict(type="mmengine.CheckpointHook", interval=1)
+    cfg.val_dataloader = cfg.val_evaluator = cfg.val_cfg = None
+    run(cfg)
+    after = [torch.rand(()).item(), np.random.rand(), random.random()]  # noqa: NPY002 - the run drew no more
+    assert drawn(torch.load(tmp_path / "run/epoch_1.pth", weights_only=True)["random_streams"]) == after
 
 
 def test_without_the_hook_the_same_interruption_shows(tmp_path, data, model):

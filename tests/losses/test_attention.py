@@ -59,6 +59,7 @@ def test_gives_the_values_worked_out_by_hand(reduction: str, value: float):
 def test_sum_is_the_default():
     student, teacher = draw((2, 3, 4, 5), (2, 3, 4, 5))
     assert attention_transfer(student, teacher).equal(attention_transfer(student, teacher, 2.0, "sum"))
+    assert energy(student).equal(energy(student, 2.0))
 
 
 @pytest.mark.parametrize("power", [1.0, 2.0, 3.5])
@@ -81,6 +82,7 @@ def test_energy_is_the_sum_of_powers_over_the_channels(shape: tuple[int, ...], p
         ((2, 2, 2, 3), (2, 1, 4, 6)),  # a larger teacher
         ((1, 2, 5, 4), (1, 3, 3, 3)),  # a larger student, and windows that overlap
         ((1, 2, 2, 5), (1, 2, 3, 4)),  # each larger on one axis
+        ((1, 2, 6, 8), (1, 3, 5, 4)),  # a height is no width
     ],
     ids=str,
 )
@@ -147,6 +149,15 @@ def test_no_cells_give_a_zero_that_trains(teacher: tuple[int, int] | None, shape
     loss.backward()
     assert loss.item() == 0
     assert student.grad.shape == shape
+
+
+@pytest.mark.parametrize(("own", "other"), [((0, 3), (2, 3)), ((2, 3), (0, 3))], ids=str)
+def test_one_net_without_cells_is_enough_for_a_zero_that_trains(own: tuple[int, int], other: tuple[int, int]):
+    student = torch.ones(1, 2, *own, requires_grad=True)
+    loss = attention_transfer(student, torch.ones(1, 2, *other))
+    loss.backward()
+    assert loss.item() == 0
+    assert student.grad.equal(torch.zeros_like(student))
 
 
 @EACH

@@ -110,6 +110,13 @@ def test_stops_beyond_the_boundary_and_near_it():
     assert not found.requires_grad
 
 
+def test_ten_steps_are_the_most_unless_told_otherwise():
+    start = torch.tensor([[1e4]], dtype=torch.float64)  # each step leaves 0.4 of it: ten leave 1
+    found = boundary_samples(start, mirrored, ZERO, ONE)
+    assert found.equal(boundary_samples(start, mirrored, ZERO, ONE, steps=10))
+    assert not found.equal(boundary_samples(start, mirrored, ZERO, ONE, steps=11))
+
+
 def test_what_does_not_move_keeps_its_bits():
     features = draw(2, 3).float() * 10
     for classify in (
@@ -195,6 +202,12 @@ def test_the_true_class_has_no_say_in_the_gap():
     assert base_samples(student.log(), teacher.log(), torch.zeros(2).long(), num=1).tolist() == [1]
 
 
+def test_gaps_too_small_to_add_to_one_still_tell():
+    teacher = torch.tensor([[9.0, 0.0], [9.0, 0.0]])
+    student = torch.tensor([[9.1, 0.0], [10.0, 0.0]])  # wrong by 1.1e-4 and by 7.8e-5: gaps of 1.4e-10 and 6.1e-9
+    assert base_samples(student, teacher, torch.zeros(2).long()).tolist() == [1, 0]
+
+
 @HALVES
 def test_bases_are_judged_in_fp32(dtype: torch.dtype):
     student, teacher = (z.to(dtype) for z in draw(2, 40, 3))
@@ -222,6 +235,10 @@ def test_targets_are_drawn_by_the_teachers_probabilities_and_never_the_label():
         drawn = Counter(sample_targets(teacher, torch.full((20_000,), label)).tolist())
         assert [drawn[c] / 20_000 for c in range(4)] == pytest.approx(shares, abs=0.015)  # over 4 deviations
         assert drawn[label] == 0
+
+
+def test_of_two_classes_the_other_is_the_target():
+    assert sample_targets(torch.zeros(3, 2), torch.tensor([0, 1, 0])).tolist() == [1, 0, 1]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)

@@ -88,6 +88,7 @@ def test_sums_in_fp32_or_better(dtype: torch.dtype):
     assert student.grad.dtype == dtype
     judge = bounded_regression(student.double(), teacher.double(), target.double())
     assert loss.item() == pytest.approx(judge.item(), rel=1e-5)
+    assert bounded_regression(student, teacher, target.double()).dtype == loss.dtype  # the truth widens nothing
 
 
 @pytest.mark.parametrize(

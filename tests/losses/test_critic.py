@@ -63,6 +63,7 @@ def test_gives_the_loss_of_a_linear_critic_worked_out_by_hand():
     assert critic.weight.grad.flatten().tolist() == pytest.approx((49, 64))
     assert critic_loss(critic, student, teacher, penalty=0.5).item() == pytest.approx(11)
     assert holistic(critic, student).item() == pytest.approx(-6.5)
+    assert holistic(critic, student[:1]).item() == pytest.approx(-3)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 2, 4, 5)], ids=str)
@@ -129,6 +130,19 @@ def test_one_score_an_image_whatever_the_maps_size(batch: int, height: int, widt
 
 def test_the_default_size_gives_one_score_too():
     assert Critic(5)(torch.ones(2, 5, 13, 20)).shape == (2,)
+
+
+def test_attends_before_the_third_convolution():
+    kinds = [type(layer).__name__ for layer in Critic(5).layers]
+    halving = ["ParametrizedConv2d", "LeakyReLU"]
+    assert kinds == [*halving, *halving, "SelfAttention", *halving, "Conv2d"]
+
+
+def test_a_map_is_resized_bilinearly():
+    critic = small().eval()
+    maps, _ = draw(3, 2, 8, 16)
+    between = (maps[..., ::2] + maps[..., 1::2]) / 2  # half the width: each new cell lies between two old ones
+    torch.testing.assert_close(critic(maps), critic(between))
 
 
 def test_no_image_minds_its_neighbours():

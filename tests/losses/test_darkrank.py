@@ -111,8 +111,8 @@ def test_the_likelihoods_of_all_orders_sum_to_one():
 
 
 def test_among_equals_the_first_comes_first():
-    scores = torch.tensor([[-1.0, -2, -3]])
-    assert hard_ranking(scores, torch.zeros(1, 3)).equal(hard_ranking(scores, scores))
+    scores = -torch.arange(100.0)[None]  # few are kept in order even by a sort that is not stable
+    assert hard_ranking(scores, torch.zeros(1, 100)).equal(hard_ranking(scores, scores))
 
 
 @EACH
@@ -166,6 +166,11 @@ def test_scores_equal_the_formula_one_by_one(alpha: float, beta: float):
     assert torch.autograd.gradcheck(lambda x: similarity_scores(x, queries, candidates, alpha, beta), points)
 
 
+def test_scale_and_power_are_3_unless_told_otherwise():
+    points, of = draw(4, 3)[0], (torch.tensor([0]), torch.tensor([[1, 2, 3]]))
+    assert similarity_scores(points, *of).equal(similarity_scores(points, *of, alpha=3.0, beta=3.0))
+
+
 @pytest.mark.parametrize("beta", [1.0, 3.0])
 def test_scores_of_points_that_coincide_or_vanish_have_a_small_gradient(beta: float):
     points = torch.tensor([[1.0, 2], [1, 2], [2, 4], [0, 0], [0, 0], [3, 1]], requires_grad=True)
@@ -208,11 +213,17 @@ def test_a_point_that_coincides_with_the_query_is_its_nearest_and_the_query_neve
     assert candidates.tolist() == [[1, 2], [0, 2], [0, 1], [0, 1]]
 
 
+def test_of_candidates_as_near_the_lower_index_comes_first():
+    _, candidates = nearest(torch.ones(100, 2), num=99)
+    assert candidates.tolist() == [[j for j in range(100) if j != q] for q in range(100)]
+
+
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_fewer_than_three_items_make_no_queries_and_a_zero_that_trains(n: int):
     points = torch.ones(n, 3, requires_grad=True)
     queries, candidates = nearest(points, num=4)
-    assert len(queries) == len(candidates) == 0
+    assert queries.shape == (0,)
+    assert candidates.shape == (0, max(0, n - 1))
     assert queries.dtype == candidates.dtype == torch.int64
     scores = similarity_scores(points, queries, candidates)
     loss = hard_ranking(scores, scores) + soft_ranking(scores, scores)

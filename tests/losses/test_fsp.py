@@ -152,6 +152,13 @@ def test_sums_in_fp32_or_better(dtype: torch.dtype):
         assert flow_of_solution(student, teacher).equal(value)
 
 
+@pytest.mark.parametrize("narrow", [torch.float16, torch.float32], ids=str)
+def test_layers_of_two_dtypes_flow_in_the_one_that_holds_both(narrow: torch.dtype):
+    wide, other = draw((2, 3, 4, 4), (2, 3, 4, 4))
+    for first, second in ((wide, other.to(narrow)), (other.to(narrow), wide)):
+        assert flow(first, second).equal(flow(first.double(), second.double()))
+
+
 @pytest.mark.parametrize(
     ("first", "second"), [((2, 3, 4, 5), (1, 3, 4, 5)), ((2, 3, 4, 5), (2, 3, 20)), ((), ())], ids=str
 )

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import pytest
 import torch
@@ -58,6 +59,13 @@ def test_accuracy_equals_counting_sample_by_sample(shape: tuple[int, int, int]):
         assert row == pytest.approx(expected, rel=1e-6)
 
 
+def test_one_sample_with_an_attribute_or_without_it_is_enough_to_tell():
+    fires = torch.tensor([[True], [False], [False]])
+    assert attribute_accuracy(fires, fires).tolist() == [[1.0]]
+    assert attribute_accuracy(~fires, ~fires).tolist() == [[1.0]]
+    assert attribute_accuracy(fires, ~fires).tolist() == [[0.0]]
+
+
 def test_counts_survive_autocast_where_bf16_would_round_them():
     active, attributes = torch.ones(999, 1).bool(), torch.arange(999)[:, None] < 997
     active[0] = False
@@ -91,6 +99,19 @@ def test_the_first_sweep_starts_at_one_half_and_takes_turns():
     first = 1 / (1 + math.exp(0.2 + 0.5))  # .2 + 2 * .5 * .5
     second = 1 / (1 + math.exp(1 + first))
     assert mean_field(torch.tensor([0.2, 1]), torch.ones(2, 2), sweeps=1).tolist() == pytest.approx([first, second])
+
+
+def test_the_coupling_is_one_half_and_the_sweeps_are_ten_unless_told_otherwise():
+    phi, psi = rolls(8), torch.full((8, 8), 0.9, dtype=torch.float64)
+    assert mean_field(phi, psi).equal(mean_field(phi, psi, coupling=0.5, sweeps=10))
+    assert not mean_field(phi, psi).equal(mean_field(phi, psi, sweeps=11))
+
+
+@pytest.mark.parametrize("narrow", [torch.float16, torch.float32], ids=str)
+def test_mean_field_of_two_dtypes_is_worked_out_in_the_one_that_holds_both(narrow: torch.dtype):
+    phi, psi = rolls(4), rolls(4, 4, seed=8)
+    for one, other in ((phi, psi.to(narrow)), (phi.to(narrow), psi)):
+        assert mean_field(one, other).equal(mean_field(one.double(), other.double()))
 
 
 @settings(deadline=None)
@@ -151,6 +172,19 @@ def test_a_neuron_that_tells_no_wanted_attribute_apart_costs_most_even_without_n
     assert mean_field(cost, torch.ones(3, 3)).isfinite().all()
 
 
+def test_one_nuisance_alone_costs_nothing_and_a_gap_of_1e_6_already_tells():
+    just_apart = torch.tensor([[0.0, 2e-6]], dtype=torch.float64)  # 1e-6 above its mean
+    assert unary(just_apart, torch.tensor([[0.9]])).tolist() == [0]
+    assert unary(just_apart / 2, torch.tensor([[0.9]])).tolist() == [1e6]
+
+
+@pytest.mark.parametrize("narrow", [torch.float16, torch.float32], ids=str)
+def test_unary_of_two_dtypes_is_worked_out_in_the_one_that_holds_both(narrow: torch.dtype):
+    wide, other = rolls(4, 3), rolls(4, 3, seed=8).to(narrow)
+    assert unary(wide, other).equal(unary(wide, other.double()))
+    assert unary(other, wide).equal(unary(other.double(), wide))
+
+
 def scene(samples: int = 60) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Activations, three classes, two nuisances; what neurons see is in the comments."""
     classes = torch.nn.functional.one_hot(torch.arange(samples) % 3).bool()
@@ -173,6 +207,18 @@ def test_keeps_neurons_of_classes_and_leaves_the_nuisance_the_constant_and_the_s
     one_of_each = select_neurons(activations, wanted, nuisance, budget=2, coupling=1.5)
     assert one_of_each.tolist() == [2, 5]  # not the same class twice
     assert one_of_each.dtype == torch.int64
+
+
+def test_of_neurons_as_good_the_first_are_kept():
+    activations = torch.tensor([[1.0] * 60, [0.0] * 60])
+    chosen = select_neurons(activations, torch.eye(2).bool(), torch.tensor([[True], [False]]), budget=3, coupling=0.0)
+    assert chosen.tolist() == [0, 1, 2]
+
+
+def test_the_coupling_is_one_half_unless_told_otherwise():
+    given = (rolls(12, 9, seed=36) - 0.6).float(), rolls(12, 4, seed=46) < 0.4, rolls(12, 3, seed=56) < 0.5
+    assert select_neurons(*given, budget=1).equal(select_neurons(*given, budget=1, coupling=0.5))
+    assert not select_neurons(*given, budget=1).equal(select_neurons(*given, budget=1, coupling=1.5))
 
 
 @pytest.mark.parametrize("seed", [4, 6, 9, 10])  # where likeness on the nuisances changes the choice
@@ -224,10 +270,15 @@ def test_one_class_alone_is_refused_as_nothing_is_told_apart():
 def test_shapes_that_disagree_and_attributes_that_are_not_bool_are_refused_and_named():
     with pytest.raises(ValueError, match=r"got \(4, 2\), \(3, 2\)"):
         attribute_accuracy(torch.zeros(4, 2).bool(), torch.zeros(3, 2).bool())
+    with pytest.raises(ValueError, match=r"got \(4,\), \(4, 2\)"):
+        attribute_accuracy(torch.zeros(4).bool(), torch.zeros(4, 2).bool())
+    with pytest.raises(ValueError, match=r"got \(4, 2\), \(4,\)"):
+        attribute_accuracy(torch.zeros(4, 2).bool(), torch.zeros(4).bool())
     with pytest.raises(ValueError, match=r"want bool, got torch\.bool, torch\.int64"):
         attribute_accuracy(torch.zeros(4, 2).bool(), torch.zeros(4, 2).long())
-    with pytest.raises(ValueError, match=r"got \(4, 2\), \(3, 2\)"):
-        unary(torch.zeros(4, 2), torch.zeros(3, 2))
+    for wanted, nuisance in (((4, 2), (3, 2)), ((4,), (4, 2)), ((4, 2), (4,))):
+        with pytest.raises(ValueError, match=re.escape(f"got {wanted}, {nuisance}")):
+            unary(torch.zeros(wanted), torch.zeros(nuisance))
     with pytest.raises(ValueError, match=r"got \(4,\), \(4, 3\)"):
         mean_field(torch.zeros(4), torch.zeros(4, 3))
 

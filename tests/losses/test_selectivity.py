@@ -80,6 +80,14 @@ def test_equals_the_formula_pair_by_pair(student, teacher, kernel: str, sigma2: 
         assert torch.autograd.gradcheck(lambda s: neuron_selectivity(s, maps[1], kernel, sigma2), maps[0])
 
 
+@pytest.mark.parametrize("apart", [1.0, 0.1, 0.02])
+def test_the_width_of_its_own_follows_patterns_that_are_near_each_other(apart: float):
+    student, teacher = (5 + apart * maps for maps in draw((2, 3, 2, 3), (2, 4, 2, 3)))  # at 0.02 the width is 3e-5
+    loss = neuron_selectivity(student, teacher, "gaussian").item()
+    width = None if apart > 0.05 else 1e-4
+    assert loss == pytest.approx(pair_by_pair(student, teacher, "gaussian", width), rel=1e-6)
+
+
 def test_the_width_of_its_own_is_one_for_each_image_and_gets_no_gradient():
     student, teacher = draw((2, 3, 2, 3), (2, 4, 2, 3))
     (found,) = torch.autograd.grad(neuron_selectivity(student, teacher, "gaussian"), student)
@@ -177,6 +185,16 @@ def test_no_channels_give_a_zero_that_trains(shape: tuple[int, ...], kernel: str
     loss.backward()
     assert loss.item() == 0
     assert student.grad.shape == shape
+
+
+@EACH
+@pytest.mark.parametrize(("own", "other"), [(0, 2), (2, 0)])
+def test_one_net_without_channels_is_enough_for_a_zero_that_trains(own: int, other: int, kernel: str):
+    student = torch.ones(1, own, 3, 3, requires_grad=True)
+    loss = neuron_selectivity(student, torch.ones(1, other, 3, 3), kernel)
+    loss.backward()
+    assert loss.item() == 0
+    assert student.grad.equal(torch.zeros_like(student))
 
 
 @EACH

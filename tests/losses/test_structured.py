@@ -242,6 +242,15 @@ def test_nothing_to_compare_gives_a_zero_that_trains(shape: tuple[int, ...]):
         assert student.grad.shape == shape
 
 
+@pytest.mark.parametrize(("own", "other"), [(0, 3), (3, 0)])
+def test_pairs_of_a_net_without_channels_give_a_zero_that_trains(own: int, other: int):
+    student = torch.ones(1, own, 4, 4, requires_grad=True)
+    value = pair_wise(student, torch.ones(1, other, 4, 4))
+    value.backward()
+    assert value.item() == 0
+    assert student.grad.equal(torch.zeros_like(student))
+
+
 @DTYPES
 def test_sums_in_fp32_or_better(dtype: torch.dtype):
     wide = torch.promote_types(dtype, torch.float32)

@@ -6,8 +6,8 @@ from typing import Any
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from det_distill.configs import at_least
 from det_distill.losses.activation_boundary import activation_boundary
+from det_distill.refusals import at_least
 from det_distill.terms.maps import MapTerm
 
 

@@ -5,8 +5,8 @@ from typing import Any
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from det_distill.configs import at_least, choice
 from det_distill.losses.attention import REDUCTIONS, attention_transfer
+from det_distill.refusals import at_least, choice
 from det_distill.terms.maps import MapTerm
 
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import torch
 from mmdet.registry import MODELS
+from mmengine.dist import all_reduce_params
 from torch import Tensor
 
-from det_distill.configs import at_least
 from det_distill.losses.critic import Critic, critic_loss, holistic
+from det_distill.refusals import at_least
 from det_distill.terms.base import Batch
 from det_distill.terms.maps import MapTerm
 from det_distill.views.anatomy import Anatomy
@@ -63,6 +64,7 @@ class Holistic(MapTerm):
     def _teach(self, levels: list[tuple[Tensor, Tensor]]) -> None:
         self.critic.train().requires_grad_(True)
         self.total([critic_loss(self.critic, own, its, self.penalty) for own, its in levels]).backward()
+        all_reduce_params([weight.grad for weight in self.critic.parameters()], op="mean")
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.critic.requires_grad_(False)  # so that no other optimiser, and no DDP, waits for it

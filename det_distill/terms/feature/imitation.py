@@ -8,9 +8,11 @@ from mmdet.registry import MODELS, TASK_UTILS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from det_distill.configs import build, choice
+from det_distill.building import build
 from det_distill.losses.imitation import masked_imitation, masked_mean_gap
 from det_distill.masks import Mask, cells_on, demand_anchors
+from det_distill.ranks import fair
+from det_distill.refusals import choice
 from det_distill.terms.base import Batch
 from det_distill.terms.maps import MapTerm, maps_of
 from det_distill.views.anatomy import Anatomy
@@ -73,4 +75,6 @@ class FeatureImitation(MapTerm):
                 F.interpolate(on[:, None].float(), goal.shape[2:])[:, 0] > 0
                 for on, (_, goal) in zip(masks, compared, strict=True)
             ]
-        return self.total([self.distance(one, goal, on) for (one, goal), on in zip(compared, masks, strict=True)])
+        return self.total(
+            [fair(self.distance(one, goal, on), on.sum()) for (one, goal), on in zip(compared, masks, strict=True)]
+        )

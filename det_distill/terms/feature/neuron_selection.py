@@ -8,9 +8,10 @@ from mmdet.registry import MODELS
 from torch import Tensor
 
 from det_distill.adapters import fitting
-from det_distill.configs import at_least
 from det_distill.losses.neuron_selection import select_neurons
 from det_distill.losses.proposals import proposal_mimic
+from det_distill.ranks import fair, joined
+from det_distill.refusals import at_least
 from det_distill.terms.base import Batch, Term
 from det_distill.views.anatomy import Anatomy
 
@@ -65,7 +66,7 @@ class NeuronSelection(Term):
             found = self.survey.close(self.samples, self.classes)
             self.neurons = select_neurons(*found, self.budget, self.coupling)
         goal = its[chosen][:, self.neurons.to(its.device)]
-        return proposal_mimic(self.adapter(own[chosen]), goal, normalise=False)
+        return fair(proposal_mimic(self.adapter(own[chosen]), goal, normalise=False), len(goal))
 
     def get_extra_state(self) -> dict[str, Any]:
         return dict(neurons=self.neurons, seen=self.survey.seen)
@@ -88,7 +89,8 @@ class _Survey:
         height, width = rois.new_tensor(batch.scene.shapes)[rois[:, 0].long()].T
         _, x1, y1, x2, y2 = rois.T
         cut = (x1 <= 0) | (y1 <= 0) | (x2 >= width) | (y2 >= height)
-        self.seen.append((activations.detach(), labels, (x2 - x1) * (y2 - y1), cut))
+        found = (activations.detach(), labels, (x2 - x1) * (y2 - y1), cut)
+        self.seen.append(tuple(map(joined, found)))  # so that all ranks choose the same neurons
 
     def close(self, samples: int, classes: int) -> tuple[Tensor, Tensor, Tensor]:
         """Activations (M, D), classes (M, K) and nuisances (M, 3) of the first M boxes; the survey forgets them."""

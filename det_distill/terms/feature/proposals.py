@@ -7,8 +7,10 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from det_distill.adapters import fitting
-from det_distill.configs import build, choice
+from det_distill.building import build
 from det_distill.losses.proposals import native_crop_mimic, proposal_mimic
+from det_distill.ranks import fair
+from det_distill.refusals import choice
 from det_distill.terms.base import Batch
 from det_distill.terms.boxes import BoxTerm, cells_of
 from det_distill.views.anatomy import Anatomy
@@ -61,7 +63,7 @@ class ProposalMimic(BoxTerm):
         if self.crops and self.crop == "native":
             return self._native(self.crops.maps(student, 0), self.crops.maps(teacher, 1), self.rois(student))
         own, its = self.compared(student, teacher)
-        return proposal_mimic(self.quantiser(self.adapter(own)), self.quantiser(its), self.normalise)
+        return fair(proposal_mimic(self.quantiser(self.adapter(own)), self.quantiser(its), self.normalise), len(own))
 
     def _native(self, maps: list[Tensor], goals: list[Tensor], rois: Tensor) -> Tensor:
         assert self.crops
@@ -70,4 +72,4 @@ class ProposalMimic(BoxTerm):
             cells = cells_of(rois[level == index], one.shape[2:], pair.strides[0])
             own, its = self.quantiser(self.adapter(one)), self.quantiser(goal)
             total = total + native_crop_mimic(own, its, cells, self.normalise) * len(cells)
-        return total / max(1, len(rois))
+        return fair(total / max(1, len(rois)), len(rois))

@@ -5,8 +5,8 @@ from typing import Any
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from det_distill.configs import choice
 from det_distill.losses.selectivity import KERNELS, neuron_selectivity
+from det_distill.refusals import choice
 from det_distill.terms.maps import MapTerm
 
 

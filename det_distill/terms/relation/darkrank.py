@@ -5,8 +5,8 @@ from typing import Any
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from det_distill.configs import at_least, choice
 from det_distill.losses.darkrank import hard_ranking, nearest, similarity_scores, soft_ranking
+from det_distill.refusals import at_least, choice
 from det_distill.terms.embeddings import EmbeddingTerm
 
 KINDS = {"hard": hard_ranking, "soft": soft_ranking}

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from det_distill.adapters import fitting
-from det_distill.configs import at_least
 from det_distill.losses.boundary import base_samples, boundary_samples, sample_targets
 from det_distill.losses.ensembles import softened
 from det_distill.losses.hinton import soft_kl
+from det_distill.ranks import fair
+from det_distill.refusals import at_least
 from det_distill.terms.base import Batch, Term
 from det_distill.views.anatomy import Anatomy, same_classes, same_sizes
 
@@ -29,7 +30,7 @@ class BoundarySamples(Term):
         weight: Multiplier; the paper's starts at 2 and falls to 0 after 75% of training:
             `schedule=dict(type="Ramp", start=2, stop=0, begin=0, end=...)`.
         temperature: Divides both nets' logits; no factor T^2, as in the paper's code.
-        num: At most so many base samples a batch, those where the nets differ most.
+        num: At most so many base samples a batch (of one rank), those where the nets differ most.
         steps: At most so many steps towards the boundary.
         adapter: Config of the translator, channels inferred; None moves both nets' features alike.
         schedule: See `Term`.
@@ -68,6 +69,6 @@ class BoundarySamples(Term):
         with torch.no_grad():
             shift = self.translator(moved) - plain
         goal = softened(judge(moved), self.temperature)
-        value = soft_kl(classify(own + shift), goal, self.temperature) / self.temperature**2
-        fit = mse_loss(plain, own.detach(), reduction="sum") / max(1, own.numel())
+        value = fair(soft_kl(classify(own + shift), goal, self.temperature) / self.temperature**2, len(base))
+        fit = fair(mse_loss(plain, own.detach(), reduction="sum") / max(1, own.numel()), len(base))
         return dict(boundary=value, translator=fit) if self._adapter else dict(boundary=value)

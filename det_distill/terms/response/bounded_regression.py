@@ -7,8 +7,9 @@ import torch
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from det_distill.configs import at_least, choice
 from det_distill.losses.bounded_regression import bounded_regression
+from det_distill.ranks import fair
+from det_distill.refusals import at_least, choice
 from det_distill.terms.base import HEADS, Batch, Term, per_anchor
 from det_distill.views.anatomy import Anatomy, same_anchors, same_coder
 
@@ -65,7 +66,7 @@ class BoundedRegression(Term):
             positive = box_weights[:, 0] > 0
             goal, labels, count = goals[positive], labels[positive], len(labels)
             own, its = (_slot(side[deltas][positive], labels) for side in (student, teacher))
-        return self.nu * bounded_regression(own, its, goal, self.margin, count)
+        return self.nu * fair(bounded_regression(own, its, goal, self.margin, count), count)
 
 
 def _slot(deltas: Tensor, labels: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from mmdet.registry import MODELS
 from torch import Tensor
 
 from det_distill.losses.structured import pixel_wise
+from det_distill.ranks import summed
 from det_distill.terms.maps import MapTerm
 from det_distill.terms.rows import judged_alike
 from det_distill.views.anatomy import Anatomy
@@ -36,4 +37,4 @@ class PixelWise(MapTerm):
 
     def level(self, student: Tensor, teacher: Tensor) -> Tensor:
         own, its = (side.unflatten(1, (self.each, -1)).flatten(0, 1) for side in (student, teacher))  # (B * A, K, H, W)
-        return pixel_wise(own, its, self.sigmoid)
+        return summed(pixel_wise(own, its, self.sigmoid))

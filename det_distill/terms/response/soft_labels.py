@@ -6,8 +6,9 @@ from typing import Any
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from det_distill.configs import at_least, choice
 from det_distill.losses.teachers import of_sigmoids, of_softmax
+from det_distill.ranks import fair
+from det_distill.refusals import at_least, choice
 from det_distill.terms.base import Batch, Term
 from det_distill.terms.rows import DenseRows, RoIRows, RPNRows
 from det_distill.views.anatomy import Anatomy
@@ -70,4 +71,5 @@ class SoftLabels(Term):
         rows = dict(zip(teacher, its, strict=True))
         general = [one for name, one in rows.items() if name not in self.shared]
         special = [(rows[name], shared) for name, shared in self.shared.items()]
-        return (of_sigmoids if self.sigmoid else of_softmax)(own, general, special, self.temperature, self.mean)
+        divergence = of_sigmoids if self.sigmoid else of_softmax
+        return fair(divergence(own, general, special, self.temperature, self.mean), len(own))

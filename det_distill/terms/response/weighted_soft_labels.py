@@ -7,8 +7,9 @@ import torch
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from det_distill.configs import at_least, choice
 from det_distill.losses.soft_labels import weighted_soft_binary, weighted_soft_cross_entropy
+from det_distill.ranks import fair
+from det_distill.refusals import at_least, choice
 from det_distill.terms.base import HEADS, Batch, Term
 from det_distill.terms.rows import RoIRows, RPNRows
 from det_distill.views.anatomy import Anatomy, same_classes
@@ -65,5 +66,7 @@ class WeightedSoftLabels(Term):
     def forward(self, student: Mapping[str, Any], teacher: Mapping[str, Any], batch: Batch) -> Tensor:
         own, its = self.source.rows([student, teacher], batch)
         if self.head == "roi":
-            return weighted_soft_cross_entropy(own, its, self.class_weights, self.temperature)
-        return weighted_soft_binary(own[:, 0], its[:, 0], self.background_weight, self.temperature)
+            value = weighted_soft_cross_entropy(own, its, self.class_weights, self.temperature)
+        else:
+            value = weighted_soft_binary(own[:, 0], its[:, 0], self.background_weight, self.temperature)
+        return fair(value, len(own))
