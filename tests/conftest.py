@@ -5,6 +5,7 @@ import pytest
 import det_distill  # noqa: F401
 
 # isort: split
+import os
 import uuid
 
 from hypothesis import HealthCheck, settings
@@ -13,7 +14,10 @@ from mmengine.registry import DefaultScope
 
 # A busy machine is no finding: nothing here fails for being slow.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any machine")
+settings.register_profile(  # of `make mutants`
+    "mutants", settings.get_profile("any machine"), max_examples=10, derandomize=True, database=None
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "any machine"))
 
 
 @pytest.fixture(autouse=True)

@@ -442,6 +442,53 @@ def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- the promise
 
 
+def test_a_name_that_no_file_can_have_is_not_there(tmp_path: Path) -> None:
+    assert not checkpoints.is_file(tmp_path / ("x" * 300))
+    with pytest.raises(FileNotFoundError, match="File name too long"):
+        checkpoints.load(tmp_path / ("x" * 300) / "a.pth")
+
+
+def test_a_name_that_is_half_alike_is_offered(tmp_path: Path) -> None:
+    (tmp_path / "ab.pth").touch()  # of 2 * 5 letters and "d.pth" in common: 2 * 4 / 12 = 0.67; "zzzzz.xyz": 2 * 1 / 15
+    assert "did you mean" in checkpoints.nearest_file(tmp_path / "cd.pth")
+    (tmp_path / "ab.pth").rename(tmp_path / "abcdxyzuvw")  # 2 * 4 / 19 = 0.42, and 2 * 3 / 18 = 0.33
+    assert "did you mean" in checkpoints.nearest_file(tmp_path / "abcd12345")
+    assert "nothing of a similar name" in checkpoints.nearest_file(tmp_path / "abc12345")
+
+
+def test_an_error_without_words_is_told_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_args: Any, **_options: Any) -> None:
+        raise EOFError
+
+    (tmp_path / "a.pth").write_bytes(b"x")
+    monkeypatch.setattr(torch, "load", fails)
+    with pytest.raises(ValueError, match=r"a\.pth \(1 bytes\) is truncated or no torch checkpoint: EOFError$"):
+        checkpoints.load(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_members_may_be_as_large_as_the_file_and_no_larger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: int
+) -> None:
+    torch.save({"a": 1}, tmp_path / "a.pth")
+    size = (tmp_path / "a.pth").stat().st_size + more
+    with zipfile.ZipFile(tmp_path / "a.pth") as file:
+        told = sum(member.file_size for member in file.infolist()[1:])
+    original = zipfile.ZipFile.infolist
+
+    def claims(file: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+        found = original(file)
+        found[0].file_size = size - told
+        return found
+
+    monkeypatch.setattr(zipfile.ZipFile, "infolist", claims)
+    if more:
+        with pytest.raises(ValueError, match=f"its members would unpack to {size} bytes$"):
+            checkpoints.load(tmp_path / "a.pth")
+    else:
+        assert checkpoints.load(tmp_path / "a.pth") == {"a": 1}
+
+
 def test_the_safe_loader_is_turned_off_nowhere() -> None:
     sources = [path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))]
     assert sources

@@ -92,3 +92,19 @@ def test_a_file_that_could_run_is_refused_wherever_it_stands(file: str, around: 
 def test_what_is_no_plain_value_is_told_by_its_first_80_letters():
     with pytest.raises(ValueError, match=f"^line 1 of the config is no plain value: {'x' * 80}$"):
         read_config_text("a = " + "x" * 100)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (7, "^the config is no text, but a int$"),
+        ("a = 1\0", "the config is no Python: source code string cannot contain null bytes"),
+        ("a = '\ud800'", "^the config is no Python: .*surrogates not allowed"),
+        ("a = " + "-" * 9000 + "1", "the config is no (Python|plain value): (?!NoneType).+"),  # deeper than the stack
+        ("a = 1\nb = {[]: 1}", "^line 2 of the config is no plain value: .*unhashable"),
+    ],
+    ids=["a number", "a null byte", "half a letter", "too deep", "a list as a key"],
+)
+def test_what_is_no_text_of_a_config_is_told(text: str, said: str):
+    with pytest.raises(ValueError, match=said):
+        read_config_text(text)

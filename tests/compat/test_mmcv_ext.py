@@ -157,3 +157,12 @@ def test_mmcv_reports_its_environment() -> None:
     from mmcv.utils import collect_env
 
     assert collect_env()["MMCV Compiler"] == "none (torchvision kernels)"
+
+
+@pytest.mark.parametrize(("cuda", "told"), [("12.4", "12.4"), (None, "not available")])
+def test_the_cuda_version_is_torchs(cuda: str | None, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    assert kernels.get_compiling_cuda_version() == told
+    assert kernels.get_compiler_version() == "none (torchvision kernels)"

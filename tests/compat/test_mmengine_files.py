@@ -9,6 +9,7 @@ import torch
 from mmengine.runner import CheckpointLoader, load_checkpoint
 
 import det_distill.plugins  # noqa: F401 - registers the loader
+from det_distill.compat.mmengine_files import load_from_local, read_files_safely
 
 
 class Runs:
@@ -48,3 +49,10 @@ def test_a_missing_file_is_told_with_the_nearest_name(tmp_path: Path) -> None:
 
 def test_addresses_keep_their_own_loader() -> None:
     assert CheckpointLoader._get_checkpoint_loader("https://host/a.pth").__module__ == "mmengine.runner.checkpoint"
+
+
+def test_registering_twice_leaves_one_loader_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CheckpointLoader, "_schemes", {})
+    read_files_safely()
+    read_files_safely()
+    assert CheckpointLoader._schemes == {"": load_from_local}

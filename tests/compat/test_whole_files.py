@@ -15,6 +15,7 @@ import mmengine.fileio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mmengine.fileio.backends import registry_utils
 
 import det_distill.plugins  # noqa: F401 - has MMEngine write whole files
 from det_distill.compat import whole_files
@@ -139,3 +140,12 @@ def test_a_pipe_is_written_into_and_not_replaced(tmp_path: Path) -> None:
     assert os.read(reader, 10) == b"new"
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     os.close(reader)
+
+
+def test_registering_twice_leaves_one_backend_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_utils, "backends", {})
+    monkeypatch.setattr(registry_utils, "prefix_to_backends", {})
+    whole_files.write_whole_files()
+    whole_files.write_whole_files()
+    assert registry_utils.backends == {"local": WholeFiles}
+    assert registry_utils.prefix_to_backends == {"": WholeFiles}

@@ -150,7 +150,7 @@ def test_sure_teachers_who_contradict_each_other_have_a_geometric_mean(mean_of: 
 def test_a_sure_no_counts_as_the_least_number_and_a_sure_yes_as_the_greatest_below_one():
     even, sure = torch.tensor([[0.5, 0.5]]), torch.tensor([[0.0, 1.0]])
     no, yes = mean_of_sigmoids([even, sure], "geometric")[0].tolist()
-    assert no == pytest.approx(2.0**-63, rel=1e-4)  # odds 1 : 1 and 1 : 2^126, fp32's least; the root of their product
+    assert no == pytest.approx(2.0**-63, rel=1e-4, abs=0)  # odds 1 : 1 and fp32's least, 1 : 2^126
     assert yes == pytest.approx(1 / (1 + 2.0**-12), abs=2e-7)  # 1 - 2^-24 has odds 2^24 : 1
 
 

@@ -180,3 +180,8 @@ def test_wrong_triplets_margins_and_labels_are_refused_and_named():
         driven_margin(student, teacher, triplets(LABELS), least=0.5, most=0.2)
     with pytest.raises(ValueError, match=r"want \(N,\) labels, got \(2, 2\)"):
         triplets(torch.zeros(2, 2, dtype=torch.long))
+
+
+def test_one_triplet_is_divided_by_one():
+    apart = torch.tensor([[1.0, 0], [1, 0], [0, 1]])
+    assert driven_margin(torch.ones(3, 2), apart, torch.tensor([[0, 1, 2]]), most=0.5).item() == pytest.approx(0.5)
