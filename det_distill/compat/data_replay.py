@@ -6,9 +6,13 @@ so nothing is drawn from the random streams that their transforms drew from: the
 
 from typing import Any
 
+from mmengine.runner import IterBasedTrainLoop
+
 
 def load_what_is_skipped(loop: Any) -> None:
-    """Have an `IterBasedTrainLoop` pass over batches by loading them. MMEngine's own does, and never asks."""
+    """Have an `IterBasedTrainLoop` pass over batches by loading them; MMEngine's own does. Other loops skip none."""
+    if not isinstance(loop, IterBasedTrainLoop):
+        return
     batches = loop.dataloader_iterator
 
     def skip_iter(count: int) -> None:

@@ -1,5 +1,6 @@
 """What a kill at any moment leaves, judged by MMEngine's own hook and by a look at the folder at every change."""
 
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ class Noted(Hook):
 def toy(work_dir: Path, hook: str = OURS, by_epoch: bool = True, resume: bool = False, **options: Any) -> Runner:
     """Five epochs of two steps, or ten steps, evaluated every two."""
     loader = DataLoader([dict(inputs=torch.ones(1)) for _ in range(2)], batch_size=1)
-    name = f"{work_dir.name}-{torch.randint(1 << 60, ()).item()}"
+    name = f"{work_dir.name}-{uuid.uuid4()}"  # the stream of torch begins anew in many a test
     loop = dict(by_epoch=True, max_epochs=5) if by_epoch else dict(by_epoch=False, max_iters=10, val_interval=2)
     metric = Scores()
     checkpoint = dict(type=hook, interval=1 if by_epoch else 2, by_epoch=by_epoch) | options
