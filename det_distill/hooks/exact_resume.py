@@ -7,6 +7,7 @@ from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from det_distill.compat.data_replay import load_what_is_skipped
 from det_distill.randomness import branch, capture, restore, restore_torch
 
 KEY = "random_streams"
@@ -59,6 +60,7 @@ class ExactResumeHook(Hook):
         if self._loaded is None:
             return
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
+            load_what_is_skipped(runner.train_loop)
             self._begun = capture()
         if runner.rank < len(self._loaded):
             restore(self._loaded[runner.rank])

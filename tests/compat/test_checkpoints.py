@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 import det_distill
-from det_distill.compat import checkpoints, plain_numpy
+from det_distill.compat import checkpoints, mmengine_files, plain_numpy
 
 PACKAGE = Path(det_distill.__file__).parent
 WEIGHTS = PACKAGE.parents[1] / "shared" / "weights"
@@ -108,7 +108,7 @@ def test_plain_torch_load_reads_it_once_the_types_are_allowed(trained: tuple[Run
 
 
 def test_a_runner_resumes_from_it(trained: tuple[Runner, Path]) -> None:
-    checkpoints.allow_mmengine_types()
+    mmengine_files.read_files_safely()
     runner, path = trained
     losses = runner.message_hub.get_scalar("train/loss").data[0].tolist()
     runner.message_hub.log_scalars.clear()

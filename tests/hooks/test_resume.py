@@ -272,7 +272,7 @@ def test_a_critic_and_half_collected_neurons_resume_to_the_bit(tmp_path, data, m
     rest, resumed = run(again)
 
     assert rest == {step: value for step, value in whole.items() if step >= 4}
-    assert rest[4]["loss_neurons"] == 0 < rest[8]["loss_neurons"]
+    assert whole[3]["loss_neurons"] == 0 < rest[8]["loss_neurons"]
     states = [weights.pop("terms.neurons._extra_state"), resumed.pop("terms.neurons._extra_state")]
     assert states[0]["neurons"].equal(states[1]["neurons"])
     assert not states[0]["seen"]

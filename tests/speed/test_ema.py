@@ -25,7 +25,7 @@ EMA = dict(type="EMAHook", momentum=MOMENTUM, strict_load=True)
 @pytest.fixture(autouse=True)
 def unformatted(monkeypatch):
     """A checkpoint holds its config's text, and to lay that out takes longer than the training here."""
-    monkeypatch.setattr("mmengine.config.config.FormatCode", lambda text, **_: (text, True))
+    tiny.leave_configs_unformatted(monkeypatch)
 
 
 @pytest.fixture(scope="module")
