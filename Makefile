@@ -8,7 +8,7 @@ STACKS := $(sort $(basename $(notdir $(wildcard requirements/*.lock))))
 STACK ?= openmmlab
 $(if $(filter $(STACK),$(STACKS)),,$(error STACK=$(STACK) is unknown; choose one of: $(STACKS)))
 
-.PHONY: demo test test-stack test-browser fuzz mutants lint clean
+.PHONY: demo test test-stack test-browser test-heavy fuzz mutants lint clean
 .DEFAULT_GOAL := test
 
 define environment
@@ -36,6 +36,9 @@ test-stack: .venv-$(STACK)/ready  ## every test again in .venv-STACK: make test-
 
 test-browser: .venv/ready  ## the page of masks in a headless Chromium, which the system must have
 	$(BIN)/pytest -m browser tests/browser
+
+test-heavy: .venv/ready  ## what takes minutes: torch.compile, and all of MMEngine's options together
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m heavy tests
 
 fuzz: .venv/ready  ## 5,100 hostile configs, annotations, checkpoints, archives and images, at random; 4 minutes
 	FUZZ=50 OMP_NUM_THREADS=1 timeout 1800 $(BIN)/pytest tests/fuzz

@@ -25,7 +25,11 @@ def peak(call: Callable[[], Any]) -> int:
 def living() -> tuple[int, int]:
     """How many dense tensors live, and the bytes of their storages, each counted once."""
     gc.collect()
-    found = [one for one in gc.get_objects() if isinstance(one, torch.Tensor)]  # sparse ones are of other tests
-    tensors = [one for one in found if one.layout is torch.strided]
+    tensors = [one for one in gc.get_objects() if type(one) in (torch.Tensor, torch.nn.Parameter) and _real(one)]
     storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in tensors}
     return len(tensors), sum(storages.values())
+
+
+def _real(tensor: torch.Tensor) -> bool:
+    """Whether bytes of its own lie behind it; other tests leave sparse tensors behind, and what compiling traced."""
+    return tensor.layout is torch.strided and not torch._is_functional_tensor(tensor) and torch._C._has_storage(tensor)

@@ -72,7 +72,7 @@ def built(cfg: Any) -> Any:
     return MODELS.build(deepcopy(cfg))
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_steps_are_the_same_to_the_bit_and_soon_nothing_is_compiled_anew(model: dict[str, Any]):
     """Dynamo's part alone: what it captures runs as it is. Sizes and numbers of boxes vary from step to step."""
     plain, compiled = built(model), built(model)
@@ -92,7 +92,7 @@ def come_and_go(model: Any, step: int) -> None:
         term.weight = float((name == "firing") == (step % 2 == 1)) * 1e-4
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_terms_that_come_and_go_see_the_batch_at_hand(model: dict[str, Any]):
     plain, compiled = built(model), built(model)
     expected, told = steps(plain, 4, None, come_and_go), steps(compiled, 4, Backend(), come_and_go)
@@ -100,7 +100,7 @@ def test_terms_that_come_and_go_see_the_batch_at_hand(model: dict[str, Any]):
     assert [one["loss_firing"] > 0 for one, *_ in told] == [False, True, False, True]
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_aot_autograd_gives_the_same_steps(tmp_path):
     """The backward pass is traced too; a bare RPN keeps it short."""
     teacher = tiny.write_teacher(tmp_path, tiny.rpn(16, 24))

@@ -51,7 +51,7 @@ def run(folder: Path, data: Path, model: dict[str, Any], fast: bool) -> tuple[li
     return losses.seen, runner
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_a_run_with_all_of_them_is_near_one_with_none(tmp_path: Path):
     torch._dynamo.reset()
     data = tiny.write_dataset(tmp_path / "set")
