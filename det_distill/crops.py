@@ -6,7 +6,7 @@ from typing import Any
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import Tensor
 
-from det_distill.losses._fp32 import common
+from det_distill.fp32 import common
 from det_distill.views.anatomy import Pair
 
 FINEST = 14  # sides of a box in cells where it passes to the next level of a pyramid, halved: FPN's 56 px at stride 4

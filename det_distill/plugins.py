@@ -4,7 +4,7 @@ from mmdet.registry import MODELS
 
 from det_distill import adapters, distiller, masks, schedules
 from det_distill.compat.checkpoints import allow_mmengine_types
-from det_distill.compat.mmengine_files import read_files_safely
+from det_distill.compat.mmengine_files import read_safely
 from det_distill.compat.whole_files import write_whole_files
 from det_distill.datasets import kitti, voc_folder
 from det_distill.hooks import (
@@ -82,6 +82,6 @@ __all__ = [
 ]
 
 allow_mmengine_types()
-read_files_safely()
+read_safely()
 write_whole_files()
 MODELS.register_module(module=Quantiser)  # here, for quantise.py runs without MMDetection

@@ -4,8 +4,9 @@ Why: a student with few channels need not find the teacher's exact features, onl
 same values, and there are far fewer of these to choose from.
 """
 
-import torch
 from torch import Tensor, nn
+
+from det_distill.fp32 import common
 
 
 def quantise(features: Tensor, step: float = 1.0, signed: bool = False, straight_through: bool = True) -> Tensor:
@@ -34,7 +35,7 @@ def quantise(features: Tensor, step: float = 1.0, signed: bool = False, straight
         >>> quantise(torch.tensor([-2.6, 0.5, 1.5, 1.6]))
         tensor([0., 0., 1., 2.])
     """
-    dtype = torch.promote_types(features.dtype, torch.float32)
+    dtype = common(features)
     index = (features.to(dtype) / step - 0.5).ceil()
     grid = (step * (index if signed else index.clamp(min=0))).to(features.dtype)
     # The second term is 0 and only carries the gradient.

@@ -81,6 +81,8 @@ def find_start(cfg: Config, resume: str | None) -> str:
     if resume == "auto" or (resume is None and cfg.get("resume") and not cfg.get("load_from")):
         found, told = newest(Path(cfg.work_dir))
         cfg.resume, cfg.load_from = found is not None, found or cfg.get("load_from")
+        if found:
+            return told  # it was read
     elif resume is not None:
         cfg.resume, cfg.load_from = True, resume
     if cfg.get("load_from"):

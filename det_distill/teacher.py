@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from det_distill.building import build_detector
 from det_distill.configs import load_config
+from det_distill.fp32 import common
 from det_distill.preprocess import Renormalise
 from det_distill.refusals import choice, only_keys
 from det_distill.views.anatomy import Anatomy
@@ -165,7 +166,7 @@ class Teacher:
 def _widened(value: Any) -> Any:
     """Tensors of nested tuples in fp32 or better; integers stay."""
     if isinstance(value, Tensor):
-        return value.to(torch.promote_types(value.dtype, torch.float32)) if value.is_floating_point() else value
+        return value.to(common(value)) if value.is_floating_point() else value
     return tuple(_widened(part) for part in value)
 
 

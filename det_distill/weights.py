@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from det_distill.compat import checkpoints
+from det_distill.compat import mmengine_files
 
 SHOWN = 5  # names of wrong weights listed in an error
 
@@ -19,11 +19,16 @@ def _listed(names: Sequence[str]) -> str:
 def load_strictly(model: nn.Module, path: str) -> None:
     """Load every weight of a teacher from a checkpoint, or say exactly what does not fit.
 
+    Args:
+        model: The teacher.
+        path: A file, or any other name MMEngine knows, such as `https://...`.
+
     Raises:
         FileNotFoundError: No such file.
+        ConnectionError: It cannot be fetched.
         ValueError: Broken file, no weights in it, or weights that are missing, left over or of another shape.
     """
-    fill(model, checkpoints.load(path), path, "the teacher's config")
+    fill(model, mmengine_files.read(path), path, "the teacher's config")
 
 
 def fill(model: nn.Module, loaded: Any, path: str, config: str) -> None:

@@ -61,13 +61,8 @@ class Diary(Hook):
 
 
 def run(cfg: Config, stop: int | None = None) -> tuple[dict[int, Any], dict[str, Tensor], Runner]:
-    runner, diary = Runner.from_cfg(cfg), Diary(stop)
-    runner.register_hook(diary)
-    if stop is None:
-        runner.train()
-    else:
-        with pytest.raises(KeyboardInterrupt):
-            runner.train()
+    diary = Diary(stop)
+    runner = tiny.trained(cfg, stop=diary) if stop else tiny.trained(cfg, diary)
     model = runner.model
     return diary.losses, {**dict(model.named_parameters()), **dict(model.named_buffers())}, runner
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
 from mmengine.hub import get_config
+from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from PIL import Image
 
@@ -207,6 +209,16 @@ class Interrupt(Hook):
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if runner.iter + 1 == self.at:
             raise KeyboardInterrupt
+
+
+def trained(cfg: Any, *hooks: Hook, stop: Hook | None = None) -> Runner:
+    """The Runner of a config after its training, or after `stop` interrupted it."""
+    runner = Runner.from_cfg(cfg)
+    for hook in (*hooks, *([stop] if stop else [])):
+        runner.register_hook(hook)
+    with pytest.raises(KeyboardInterrupt) if stop else nullcontext():
+        runner.train()
+    return runner
 
 
 @cache

@@ -11,6 +11,7 @@ from mmengine.fileio import LocalBackend
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from det_distill.compat.whole_files import PART
+from det_distill.hooks.loop import by_epoch
 
 VALIDATED = "validated"  # in the message hub, and so in the checkpoint: how far the run was at its last validation
 
@@ -105,7 +106,7 @@ class _Patient:
 
 def _done(runner: Runner) -> int:
     """Epochs or iterations, whichever the train loop validates by."""
-    return int(runner.epoch if isinstance(runner.train_loop, EpochBasedTrainLoop) else runner.iter)
+    return int(runner.epoch if by_epoch(runner) else runner.iter)
 
 
 def _validation_due(runner: Runner) -> bool:
@@ -114,5 +115,5 @@ def _validation_due(runner: Runner) -> bool:
     if runner.val_loop is None or not isinstance(loop, EpochBasedTrainLoop | IterBasedTrainLoop):
         return False
     loop._decide_current_val_interval()  # as the loop does after every epoch or iteration
-    done, last = _done(runner), loop.max_epochs if isinstance(loop, EpochBasedTrainLoop) else loop.max_iters
+    done, last = _done(runner), loop.max_epochs if by_epoch(runner) else loop.max_iters
     return 0 < done >= loop.val_begin and (done % loop.val_interval == 0 or done == last)

@@ -5,9 +5,10 @@ from typing import Any
 from mmdet.registry import HOOKS
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import Runner
 
 from det_distill.compat.data_replay import load_what_is_skipped
+from det_distill.hooks.loop import by_epoch
 from det_distill.randomness import branch, capture, restore, restore_torch
 
 KEY = "random_streams"
@@ -59,7 +60,7 @@ class ExactResumeHook(Hook):
     def before_train(self, runner: Runner) -> None:
         if self._loaded is None:
             return
-        if not isinstance(runner.train_loop, EpochBasedTrainLoop):
+        if not by_epoch(runner):
             load_what_is_skipped(runner.train_loop)
             self._begun = capture()
         if runner.rank < len(self._loaded):

@@ -4,16 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmengine.dist import get_dist_info
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import Runner
 from torch import Tensor
 
 from det_distill.distiller import Distiller
+from det_distill.hooks.loop import by_epoch
 
 SKIPPED = "train/skipped_steps"
-
-
-def by_epoch(runner: Runner) -> bool:
-    return isinstance(runner.train_loop, EpochBasedTrainLoop)
 
 
 def skipped_steps(runner: Runner) -> int:

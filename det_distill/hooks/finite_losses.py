@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from mmdet.registry import HOOKS
 from mmengine.dist import all_reduce, barrier, get_dist_info, is_main_process
+from mmengine.fileio import put_text
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
 from det_distill.distiller import Distiller
 from det_distill.hooks import fault_report
+from det_distill.hooks.loop import by_epoch
 from det_distill.hooks.untaken import Before, Idle
 from det_distill.hooks.unwrap import unwrapped
 from det_distill.refusals import at_least, choice
@@ -134,16 +136,16 @@ def unsound(model: Distiller) -> str | None:
 
 def _saved(runner: Runner, index: int, last: str | None) -> str:
     """Save the state before the step, by rank 0 while the others wait, and tell how to go on."""
-    name, by_epoch = f"stopped_iter_{runner.iter}.pth", fault_report.by_epoch(runner)
+    name, epochs = f"stopped_iter_{runner.iter}.pth", by_epoch(runner)
     file = Path(runner.work_dir, name)
     try:
-        begin = runner.iter - (index if by_epoch else 0)
-        runner.save_checkpoint(runner.work_dir, name, meta=dict(epoch=runner.epoch, iter=begin), by_epoch=by_epoch)
-        if is_main_process() and not (by_epoch and last):
-            Path(runner.work_dir, "last_checkpoint").write_text(str(file))
+        begin = runner.iter - (index if epochs else 0)
+        runner.save_checkpoint(runner.work_dir, name, meta=dict(epoch=runner.epoch, iter=begin), by_epoch=epochs)
+        if is_main_process() and not (epochs and last):
+            put_text(str(file), Path(runner.work_dir, "last_checkpoint"))
     finally:
         barrier()  # a launcher ends every rank as soon as one has ended
-    if not by_epoch:
+    if not epochs:
         return f"{file} holds the state before it, and --resume continues exactly there"
     repeat = f"repeats epoch {runner.epoch + 1} with the weights reached"
     if not last:

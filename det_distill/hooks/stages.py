@@ -8,8 +8,9 @@ from typing import Any
 from mmdet.registry import HOOKS
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import Runner
 
+from det_distill.hooks.loop import by_epoch
 from det_distill.hooks.unwrap import unwrapped
 from det_distill.refusals import blamed
 
@@ -41,7 +42,7 @@ class StagesHook(Hook):
         stages = unwrapped(runner).stages
         if not stages.all:
             return
-        stages.fill(_total(runner), "epochs" if _by_epoch(runner) else "iterations")
+        stages.fill(_total(runner), "epochs" if by_epoch(runner) else "iterations")
         kept = runner.optim_wrapper, runner.param_schedulers
         for leg in sorted({stages.leg(index) for index in range(len(stages.all))}):
             self._build(runner, leg)  # what cannot be built shall not wait for its stage to say so
@@ -51,7 +52,7 @@ class StagesHook(Hook):
         stages = unwrapped(runner).stages
         if not stages.all:
             return
-        index = stages.at(runner.epoch if _by_epoch(runner) else runner.iter)
+        index = stages.at(runner.epoch if by_epoch(runner) else runner.iter)
         if index == self._index:
             return
         leg = stages.leg(index)
@@ -116,12 +117,8 @@ def _wrap_again(runner: Runner) -> None:
     runner.model = runner.wrap_model(runner.cfg.get("model_wrapper_cfg"), model)
 
 
-def _by_epoch(runner: Runner) -> bool:
-    return isinstance(runner.train_loop, EpochBasedTrainLoop)
-
-
 def _total(runner: Runner) -> int:
-    return int(runner.max_epochs if _by_epoch(runner) else runner.max_iters)
+    return int(runner.max_epochs if by_epoch(runner) else runner.max_iters)
 
 
 def _span(runner: Runner, leg: tuple[int, int]) -> tuple[int, int]:
@@ -131,13 +128,13 @@ def _span(runner: Runner, leg: tuple[int, int]) -> tuple[int, int]:
 
 
 def _steps(runner: Runner, count: int) -> int:
-    return count * len(runner.train_dataloader) if _by_epoch(runner) else count
+    return count * len(runner.train_dataloader) if by_epoch(runner) else count
 
 
 def _ending(runner: Runner, schedule: Any, leg: tuple[int, int]) -> list[dict[str, Any]]:
     """Schedulers that end with the leg where they do not say; MMEngine would let them end with the run."""
     begin, end = _span(runner, leg)
-    lengths = {False: _steps(runner, end) - _steps(runner, begin)} | ({True: end - begin} if _by_epoch(runner) else {})
+    lengths = {False: _steps(runner, end) - _steps(runner, begin)} | ({True: end - begin} if by_epoch(runner) else {})
     found: list[dict[str, Any]] = [dict(one) for one in ([schedule] if isinstance(schedule, Mapping) else schedule)]
     for one in found:
         if one.get("by_epoch", True) in lengths:

@@ -15,13 +15,15 @@ class Before:
 
     def __init__(self, model: Distiller) -> None:
         self.buffers = [one.clone() for one in model.student.buffers()]
-        self.terms = deepcopy(model.terms.state_dict())  # a critic's optimiser too
+        learning = {name for name, one in model.terms.named_parameters() if one.requires_grad}  # by the optimiser alone
+        state = model.terms.state_dict()  # a critic's optimiser too
+        self.terms = deepcopy({name: one for name, one in state.items() if name not in learning})
         self.streams = capture()
 
     def put_back(self, model: Distiller) -> None:
         for one, kept in zip(model.student.buffers(), self.buffers, strict=True):
             one.copy_(kept)
-        model.terms.load_state_dict(self.terms)
+        model.terms.load_state_dict(self.terms, strict=False)
         restore(self.streams)
 
 

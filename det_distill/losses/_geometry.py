@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from det_distill.losses._fp32 import no_autocast
+from det_distill.fp32 import no_autocast
 
 NEGLIGIBLE = 1e-12  # a shorter vector has no direction; its inverse squared still fits fp32
 

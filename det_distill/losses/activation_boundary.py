@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from det_distill.losses._fp32 import full
+from det_distill.fp32 import full
 
 
 def activation_boundary(student: Tensor, teacher: Tensor, margin: float = 1.0) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
-from det_distill.losses._fp32 import common, full
+from det_distill.fp32 import common, full
 
 REDUCTIONS = ("sum", "mean", "norm")
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from det_distill.losses._fp32 import common, full, no_autocast
+from det_distill.fp32 import common, full, no_autocast
 
 
 def base_samples(student: Tensor, teacher: Tensor, labels: Tensor, num: int = 64) -> Tensor:

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from det_distill.losses._fp32 import full
+from det_distill.fp32 import full
 
 
 def bounded_regression(

@@ -6,7 +6,7 @@ from torch.func import functional_call
 from torch.nn.functional import interpolate
 from torch.nn.utils.parametrizations import spectral_norm
 
-from det_distill.losses._fp32 import common, full, no_autocast
+from det_distill.fp32 import common, full, no_autocast
 
 
 class SelfAttention(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div
 
-from det_distill.losses._fp32 import common, full
+from det_distill.fp32 import common, full
 from det_distill.losses._geometry import distances, unit
 
 

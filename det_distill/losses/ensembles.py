@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from det_distill.losses._fp32 import common
+from det_distill.fp32 import common
 
 
 def softened(logits: Tensor, temperature: float) -> Tensor:

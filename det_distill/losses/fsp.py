@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d
 
-from det_distill.losses._fp32 import common, full, no_autocast
+from det_distill.fp32 import common, full, no_autocast
 
 
 def flow(first: Tensor, second: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, logsigmoid
 
-from det_distill.losses._fp32 import full
+from det_distill.fp32 import full
 from det_distill.losses.ensembles import softened, with_dustbin
 
 

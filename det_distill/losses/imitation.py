@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from det_distill.losses._fp32 import full
+from det_distill.fp32 import full
 
 
 def _masked_gap(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from det_distill.losses._fp32 import common, no_autocast
+from det_distill.fp32 import common, no_autocast
 from det_distill.losses._geometry import distances
 
 FLAT = 1e-6  # accuracies that differ by less are equal up to rounding

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from det_distill.losses._fp32 import full
+from det_distill.fp32 import full
 
 
 def proposal_mimic(student: Tensor, teacher: Tensor, normalise: bool = True) -> Tensor:

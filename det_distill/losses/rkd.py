@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
-from det_distill.losses._fp32 import full, no_autocast
+from det_distill.fp32 import full, no_autocast
 from det_distill.losses._geometry import NEGLIGIBLE, distances, unit
 
 

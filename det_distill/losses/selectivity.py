@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from det_distill.losses._fp32 import full, no_autocast
+from det_distill.fp32 import full, no_autocast
 
 KERNELS = ("linear", "polynomial", "gaussian")
 

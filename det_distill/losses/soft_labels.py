@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from det_distill.losses._fp32 import full
+from det_distill.fp32 import full
 
 
 def weighted_soft_cross_entropy(

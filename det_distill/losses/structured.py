@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, max_pool2d
 
-from det_distill.losses._fp32 import full, no_autocast
+from det_distill.fp32 import full, no_autocast
 
 
 def pixel_wise(student: Tensor, teacher: Tensor, sigmoid: bool = False) -> Tensor:

@@ -108,7 +108,7 @@ def test_plain_torch_load_reads_it_once_the_types_are_allowed(trained: tuple[Run
 
 
 def test_a_runner_resumes_from_it(trained: tuple[Runner, Path]) -> None:
-    mmengine_files.read_files_safely()
+    mmengine_files.read_safely()
     runner, path = trained
     losses = runner.message_hub.get_scalar("train/loss").data[0].tolist()
     runner.message_hub.log_scalars.clear()

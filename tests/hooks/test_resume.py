@@ -39,15 +39,8 @@ class InterruptEvaluation(Hook):
 
 
 def run(cfg, stop: int | None = None, interrupt=tiny.Interrupt) -> tuple[dict, dict]:
-    runner = Runner.from_cfg(cfg)
     losses = Losses()
-    runner.register_hook(losses)
-    if stop is not None:
-        runner.register_hook(interrupt(stop))
-        with pytest.raises(KeyboardInterrupt):
-            runner.train()
-    else:
-        runner.train()
+    runner = tiny.trained(cfg, losses, stop=None if stop is None else interrupt(stop))
     return losses.seen, runner.model.state_dict() | {f"terms.{k}": v for k, v in adapters(runner.model).items()}
 
 

@@ -71,14 +71,8 @@ def everything(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def run(cfg: Config, stop: int | None = None) -> tuple[Diary, dict[str, torch.Tensor], Runner]:
-    runner, diary = Runner.from_cfg(cfg), Diary()
-    runner.register_hook(diary)
-    if stop is not None:
-        runner.register_hook(tiny.Interrupt(stop))
-        with pytest.raises(KeyboardInterrupt):
-            runner.train()
-    else:
-        runner.train()
+    diary = Diary()
+    runner = tiny.trained(cfg, diary, stop=None if stop is None else tiny.Interrupt(stop))
     return diary, everything(runner.model), runner
 
 

@@ -10,7 +10,7 @@ import torch
 from mmdet.registry import MODELS, TASK_UTILS
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
-from terms.test_universal import TERMS, WORKING, _id, built, of_term, on
+from terms.test_universal import ADAPTED, TERMS, WORKING, _id, built, of_term, on
 from torch import Tensor, nn
 
 import tiny
@@ -20,21 +20,7 @@ from det_distill.views.base import ROI_TARGETS, ROIS, RPN_TARGETS
 BF16 = torch.bfloat16
 # Convolutions and products inside a term, its adapter's as a rule, round to bf16's 8 bits; measured 0.1 % to 1.9 %, of
 # boundary samples, which follow gradients through the student's own head, 3.6 %. Everything else computes in fp32.
-ROUNDED = {"boundary samples": 0.1, "critic": 0.05} | dict.fromkeys(
-    [
-        "hint",
-        "imitation",
-        "quantised imitation",
-        "proposals",
-        "sampled, native",
-        "quantised proposals",
-        "roi features",
-        "flow",
-        "firing",
-        "neurons",
-    ],
-    0.02,
-)
+ROUNDED = dict.fromkeys(ADAPTED, 0.02) | {"boundary samples": 0.1, "critic": 0.05}
 
 
 def wide(value: Any) -> Any:

@@ -69,14 +69,8 @@ def config(data: Path, folder: Path, model: Any, ema: dict[str, Any] = EMA, **ot
 
 
 def run(cfg: Config, stop: int | None = None) -> tuple[Diary, Runner]:
-    runner, diary = Runner.from_cfg(cfg), Diary()
-    runner.register_hook(diary)
-    if stop is not None:
-        runner.register_hook(tiny.Interrupt(stop))
-        with pytest.raises(KeyboardInterrupt):
-            runner.train()
-    else:
-        runner.train()
+    diary = Diary()
+    runner = tiny.trained(cfg, diary, stop=None if stop is None else tiny.Interrupt(stop))
     return diary, runner
 
 

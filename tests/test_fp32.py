@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from det_distill.losses._fp32 import common, full
+from det_distill.fp32 import common, full
 
 
 @pytest.mark.parametrize(
