@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import Tensor
 
@@ -60,7 +61,8 @@ class PairedCrops:
             rois: (N, 5), image index and box in pixels of the student's input.
         """
         own: Tensor = self.extractors[0](self.maps(student, 0), rois)
-        its: Tensor = self.extractors[1](self.maps(teacher, 1), rois / rois.new_tensor([1] + 4 * [self.scale]))
+        theirs = torch.cat((rois[:, :1], rois[:, 1:] / self.scale), dim=1)
+        its: Tensor = self.extractors[1](self.maps(teacher, 1), theirs)
         if not len(rois):  # of one level MMDetection's extractor then cuts the graph
             own = own + self.maps(student, 0)[0][:0].sum()
         return own, its

@@ -32,6 +32,7 @@ def quantise(features: Tensor, step: float = 1.0, signed: bool = False, straight
         Wei et al., ECCV 2018.
 
     Example:
+        >>> import torch
         >>> quantise(torch.tensor([-2.6, 0.5, 1.5, 1.6]))
         tensor([0., 0., 1., 2.])
     """

@@ -36,8 +36,7 @@ class Scene:
 
     def flat(self, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """All boxes as one (N, 4) fp64 tensor, and the (N,) index of the image of each."""
-        counts = torch.tensor([len(own) for own in boxes])
-        image = torch.arange(len(boxes)).repeat_interleave(counts)
+        image = torch.tensor([index for index, own in enumerate(boxes) for _ in range(len(own))], dtype=torch.long)
         return torch.cat(list(boxes)).double(), image.to(boxes[0].device, non_blocking=True)
 
 
@@ -61,9 +60,9 @@ class Level:
     stride: tuple[float, float]
     anchors: Tensor
 
-    def stride4(self, like: Tensor) -> Tensor:
-        """(4,) the strides beside box coordinates."""
-        return like.new_tensor((*self.stride, *self.stride))
+    def in_cells(self, boxes: Tensor) -> Tensor:
+        """(N, 4) boxes in units of cells."""
+        return torch.stack([side / self.stride[axis % 2] for axis, side in enumerate(boxes.unbind(dim=1))], dim=1)
 
     def valid(self, scene: Scene) -> Tensor:
         """(B, 2) columns and rows of each image that its pixels reach, as MMDetection's `valid_flags` counts."""

@@ -8,6 +8,7 @@ from torch.nn.functional import kl_div
 
 from det_distill.fp32 import common, full
 from det_distill.losses._geometry import distances, unit
+from det_distill.losses._kept import kept
 
 
 def _normalised(embeddings: Tensor) -> Tensor:
@@ -152,6 +153,6 @@ def soft_ranking(student: Tensor, teacher: Tensor) -> Tensor:
     n = student.shape[1]
     if n > 5:
         raise ValueError(f"want at most 5 candidates a query, got {n}, which have {n}! orders")
-    orders = torch.tensor(list(permutations(range(n))), dtype=torch.long, device=student.device)  # (n!, n)
+    orders = kept(tuple(permutations(range(n))), student.device)  # (n!, n)
     ours, theirs = _log_likelihood(student[:, orders]), _log_likelihood(teacher[:, orders])  # (Q, n!)
     return kl_div(ours, theirs, reduction="sum", log_target=True) / max(1, len(student))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from det_distill.fp32 import common
+from det_distill.losses._kept import kept
 
 
 def softened(logits: Tensor, temperature: float) -> Tensor:
@@ -45,12 +46,12 @@ def softened_sigmoids(logits: Tensor, temperature: float) -> Tensor:
     return (logits.detach().to(common(logits)) / temperature).sigmoid()
 
 
-def with_dustbin(probabilities: Tensor, kept: Sequence[int]) -> Tensor:
-    """A specialist's distribution: the classes kept, in their order, and behind them one for all the rest.
+def with_dustbin(probabilities: Tensor, chosen: Sequence[int]) -> Tensor:
+    """A specialist's distribution: the classes chosen, in their order, and behind them one for all the rest.
 
     Args:
         probabilities: (N, C), rows sum to 1.
-        kept: S of the C classes.
+        chosen: S of the C classes.
 
     Returns:
         (N, S + 1), rows sum to 1.
@@ -59,11 +60,12 @@ def with_dustbin(probabilities: Tensor, kept: Sequence[int]) -> Tensor:
         arXiv:1503.02531, section 5: a specialist's classes and its dustbin.
 
     Example:
-        >>> with_dustbin(torch.tensor([[0.5, 0.2, 0.2, 0.1]]), kept=[2, 0])
+        >>> with_dustbin(torch.tensor([[0.5, 0.2, 0.2, 0.1]]), chosen=[2, 0])
         tensor([[0.2000, 0.5000, 0.3000]])
     """
-    rest = [index for index in range(probabilities.shape[1]) if index not in kept]
-    return torch.cat((probabilities[:, list(kept)], probabilities[:, rest].sum(dim=1, keepdim=True)), dim=1)
+    rest = tuple(index for index in range(probabilities.shape[1]) if index not in chosen)
+    own, others = (probabilities.index_select(1, kept(one, probabilities.device)) for one in (tuple(chosen), rest))
+    return torch.cat((own, others.sum(dim=1, keepdim=True)), dim=1)
 
 
 def mean_of_teachers(probabilities: Sequence[Tensor], mean: str) -> Tensor:

@@ -7,10 +7,11 @@ from torch import Tensor
 from torch.nn.functional import kl_div, logsigmoid
 
 from det_distill.fp32 import full
+from det_distill.losses._kept import kept
 from det_distill.losses.ensembles import softened, with_dustbin
 
 
-def soft_kl(student: Tensor, target: Tensor, temperature: float, groups: Tensor | None = None) -> Tensor:
+def soft_kl(student: Tensor, target: Tensor, temperature: float, groups: Sequence[int] | None = None) -> Tensor:
     r"""Divergence of the student's softened distribution from a soft target, per box, times the temperature squared.
 
     .. math:: \frac{T^2}{\max(1, N)} \sum_n \sum_g q_{ng} \log \frac{q_{ng}}{P_{ng}}, \quad
@@ -24,14 +25,14 @@ def soft_kl(student: Tensor, target: Tensor, temperature: float, groups: Tensor 
         student: (N, C) logits.
         target: (N, G) probabilities at the same temperature, rows sum to 1; detached here. 0 log 0 is 0.
         temperature: T > 0.
-        groups: (C,), int64, the target class of each student class. None where they are the same, G = C.
+        groups: C numbers, the target class of each student class. None where they are the same, G = C.
 
     Returns:
         Scalar, at least fp32, nats times T squared per box; a differentiable 0 without boxes.
 
     Raises:
-        ValueError: If shapes disagree (nothing broadcasts), groups are not int64, one lies outside [0, G), or a
-            target class has no student class.
+        ValueError: If shapes disagree (nothing broadcasts), a group lies outside [0, G), or a target class has no
+            student class.
 
     Source:
         arXiv:1503.02531, section 2 and, for groups, section 5.3.
@@ -49,7 +50,7 @@ def soft_kl(student: Tensor, target: Tensor, temperature: float, groups: Tensor 
     student, target = full(student, target)
     log_student = (student / temperature).log_softmax(dim=1)
     if groups is not None:
-        members = _members(groups, *student.shape[1:], *target.shape[1:])
+        members = _members(groups, student, target.shape[1])
         log_student = log_student[:, None].masked_fill(~members, -torch.inf).logsumexp(dim=2)  # (N, G)
     return _divergence(log_student, target, temperature)
 
@@ -81,14 +82,13 @@ def specialist_kl(
         >>> specialist_kl(third, half, [(1, 0)], temperature=1.0)
         tensor(0.0589)
     """
-    on = torch.ones(len(student), dtype=torch.bool, device=student.device) if on is None else on
-    if student.dim() != 2 or teacher.dim() != 2 or not len(student) == len(teacher) == len(on):
+    asked = len(student) if on is None else len(on)
+    if student.dim() != 2 or teacher.dim() != 2 or not len(student) == len(teacher) == asked:
         raise ValueError(f"want (N, C) and (N, D) logits, got {tuple(student.shape)}, {tuple(teacher.shape)}")
     its, own = [pair[0] for pair in shared], [pair[1] for pair in shared]
-    groups = torch.full(student.shape[1:], len(shared), device=student.device)
-    groups[own] = torch.arange(len(shared), device=student.device)
-    target = with_dustbin(softened(teacher[on], temperature), its)
-    return soft_kl(student[on], target, temperature, groups) * (len(target) / max(1, len(student)))
+    groups = [own.index(k) if k in own else len(shared) for k in range(student.shape[1])]
+    target = with_dustbin(softened(teacher, temperature), its)
+    return soft_kl(student, target if on is None else target.masked_fill(~on[:, None], 0), temperature, groups)
 
 
 def soft_binary_kl(student: Tensor, target: Tensor, temperature: float) -> Tensor:
@@ -131,11 +131,11 @@ def _divergence(log_student: Tensor, target: Tensor, temperature: float) -> Tens
     return temperature**2 * kl_div(log_student, target, reduction="sum") / max(1, len(target))
 
 
-def _members(groups: Tensor, classes: int, targets: int) -> Tensor:
+def _members(groups: Sequence[int], student: Tensor, targets: int) -> Tensor:
     """(G, C), bool, true where the class belongs to the group."""
-    if groups.shape != (classes,) or groups.dtype != torch.int64:
-        raise ValueError(f"want int64 groups of {classes} student classes, got {tuple(groups.shape)} {groups.dtype}")
-    members = groups == torch.arange(targets, device=groups.device)[:, None]
-    if not (members.any(dim=1).all() and members.any(dim=0).all()):  # one group each, no group bare
-        raise ValueError(f"want groups that fill 0 to {targets - 1} and no other, got {groups.tolist()}")
-    return members
+    if len(groups) != student.shape[1] or {*groups} != {*range(targets)}:  # one group each, no group bare
+        raise ValueError(
+            f"want a group of 0 to {targets - 1} for each of {student.shape[1]} classes, none of them bare, got "
+            f"{list(groups)}"
+        )
+    return kept(tuple(groups), student.device) == torch.arange(targets, device=student.device)[:, None]

@@ -14,9 +14,7 @@ def _masked_gap(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     if mask.dtype != torch.bool:
         raise ValueError(f"want a bool mask, got {mask.dtype}")
     student, teacher = full(student, teacher)
-    # Cells that are off are replaced before the subtraction, so that not even a NaN there has a say.
-    off = ~mask[:, None]
-    return student.masked_fill(off, 0) - teacher.masked_fill(off, 0)
+    return (student - teacher).masked_fill(~mask[:, None], 0)  # not even a NaN of a cell that is off has a say
 
 
 def masked_imitation(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
+from det_distill.losses._kept import kept
 from det_distill.losses.ensembles import mean_of_sigmoids, mean_of_teachers, softened, softened_sigmoids
 from det_distill.losses.hinton import soft_binary_kl, soft_kl, specialist_kl
 
@@ -42,7 +44,6 @@ def of_softmax(
         arXiv:1503.02531, sections 2 and 5, where the sum serves inference.
 
     Example:
-        >>> import torch
         >>> of_softmax(torch.zeros(1, 2), [torch.tensor([[2.0, 0.0]])] * 2, [], temperature=2.0)
         tensor(0.4438)
     """
@@ -51,7 +52,7 @@ def of_softmax(
         target = mean_of_teachers([softened(its, temperature) for its in general], mean)
         parts, seen = [soft_kl(student, target, temperature)], target.argmax(dim=1)[:, None]
     for its, shared in special:
-        on = None if seen is None else (seen == seen.new_tensor([own for _, own in shared])).any(dim=1)
+        on = None if seen is None else torch.cat([seen == own for _, own in shared], dim=1).any(dim=1)
         parts.append(specialist_kl(student, its, shared, temperature, on))
     return sum(parts[1:], parts[0])
 
@@ -66,7 +67,6 @@ def of_sigmoids(
     """The same for (N, K) logits of classes that are a Bernoulli each: a specialist teaches the classes it shares.
 
     Example:
-        >>> import torch
         >>> of_sigmoids(torch.zeros(1, 2), [], [(torch.tensor([[9.0]]), [(0, 1)])], temperature=1.0)  # log 2, nearly
         tensor(0.6919)
     """
@@ -75,6 +75,7 @@ def of_sigmoids(
         target = mean_of_sigmoids([softened_sigmoids(its, temperature) for its in general], mean)
         parts.append(soft_binary_kl(student, target, temperature))
     for logits, shared in special:
-        its, own = (list(classes) for classes in zip(*shared, strict=True))
-        parts.append(soft_binary_kl(student[:, own], softened_sigmoids(logits[:, its], temperature), temperature))
+        its, own = zip(*shared, strict=True)
+        target = softened_sigmoids(logits.index_select(1, kept(its, logits.device)), temperature)
+        parts.append(soft_binary_kl(student.index_select(1, kept(own, student.device)), target, temperature))
     return sum(parts[1:], parts[0])

@@ -28,7 +28,7 @@ def _overlaps(boxes: Tensor, level: Level, axis: int, valid: Tensor) -> Tensor:
     Zero on cells at or beyond `valid` (N,): anchors of the padding are no anchors.
     """
     cell = torch.arange(level.size[1 - axis], device=boxes.device)
-    anchors = level.anchors.to(boxes)  # (A, 4)
+    anchors = level.anchors.to(boxes, non_blocking=True)  # (A, 4)
     start = anchors[:, axis, None] + cell * level.stride[axis]  # (A, cells)
     end = anchors[:, axis + 2, None] + cell * level.stride[axis]
     box = boxes[:, :, None, None]
@@ -41,7 +41,7 @@ class _Meeting:
 
     def __init__(self, boxes: Tensor, image: Tensor, scene: Scene, level: Level) -> None:
         self.boxes, self.stride = boxes, level.stride[0]
-        self.anchors = level.anchors.to(boxes)
+        self.anchors = level.anchors.to(boxes, non_blocking=True)
         self.valid = level.valid(scene)[image]
         self.y = _overlaps(boxes, level, 1, self.valid[:, 1])
         area = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1)

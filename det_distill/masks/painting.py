@@ -26,8 +26,9 @@ def paint(image: Tensor, left: Tensor, right: Tensor, batch: int, width: int) ->
 def rectangles(image: Tensor, cells: Tensor, batch: int, size: tuple[int, int]) -> Tensor:
     """(B, H, W) true on the rectangles `cells` (N, 4): x and y of the first cell on and the first beyond."""
     height, width = size
-    limits = cells.new_tensor([width, height, width, height])
-    x1, y1, x2, y2 = torch.minimum(cells.clamp(min=0), limits).long().T[:, :, None]
+    limits = (width, height, width, height)
+    sides = zip(cells.unbind(dim=1), limits, strict=True)
+    x1, y1, x2, y2 = (side.clamp(0, limit).long()[:, None] for side, limit in sides)
     y = torch.arange(height, device=cells.device)
     right = torch.where((y >= y1) & (y < y2), x2, x1)
     return paint(image, x1.expand_as(right), right, batch, width)
@@ -43,7 +44,7 @@ def allowed(scene: Scene, level: Level) -> Tensor:
     boxes, image = scene.flat(scene.ignored)
     if not len(boxes):  # the usual case
         return inside
-    centres = boxes / level.stride4(boxes) - 0.5
+    centres = level.in_cells(boxes) - 0.5
     cells = torch.cat((centres[:, :2].ceil(), centres[:, 2:].floor() + 1), dim=1)
     return inside & ~rectangles(image, cells, batch, level.size)
 

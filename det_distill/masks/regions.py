@@ -33,7 +33,7 @@ class GtBoxMask:
         home = size_level(boxes, len(levels), self.finest_scale)
         masks = []
         for index, level in enumerate(levels):
-            cells = boxes / level.stride4(boxes)
+            cells = level.in_cells(boxes)
             cells = torch.cat((cells[:, :2].floor(), cells[:, 2:].ceil()), dim=1)
             marks = real & (home == index) if self.level_assignment == "size" else real
             cells = cells * marks[:, None]  # an empty rectangle marks nothing

@@ -86,7 +86,8 @@ def cells_of(rois: Tensor, size: Sequence[int], stride: int) -> Tensor:
         size: H, W.
         stride: Pixels a cell.
     """
-    limits = rois.new_tensor([size[1], size[0]])
-    first = (rois[:, 1:3] / stride).floor().clamp(min=0).minimum(limits - 1)
-    last = (rois[:, 3:5] / stride).ceil().minimum(limits).maximum(first + 1)
-    return torch.cat((rois[:, :1], first, last), dim=1).long()
+    image, *corners = rois.unbind(dim=1)
+    x1, y1, x2, y2 = (one / stride for one in corners)
+    left, top = x1.floor().clamp(0, size[1] - 1), y1.floor().clamp(0, size[0] - 1)
+    right, bottom = x2.ceil().clamp(max=size[1]), y2.ceil().clamp(max=size[0])
+    return torch.stack((image, left, top, right.maximum(left + 1), bottom.maximum(top + 1)), dim=1).long()

@@ -60,12 +60,12 @@ class EmbeddingTerm(Term):
         own, its, labels, image = self._all(student, teacher, batch)
         if self.per == "batch":
             own, its, labels = (joined(one) for one in (own, its, labels))
-            groups = [labels >= 0]
+            groups = [torch.arange(len(labels), device=labels.device)]
         else:
-            groups = [image == one for one in range(len(batch.samples))]
+            groups = [(image == one).nonzero().squeeze(1) for one in range(len(batch.samples))]
         values = []
         for members in groups:
-            chosen = _spread(members.nonzero()[:, 0], self.cap)
+            chosen = _spread(members, self.cap)
             values.append(self.group(own[chosen], its[chosen], labels[chosen]))
         return sum(values[1:], values[0]) / len(values)
 
@@ -79,7 +79,8 @@ class EmbeddingTerm(Term):
             own, its = (crop.mean(dim=(2, 3)) for crop in self.crops(student, teacher, rois))
             return own, its, labels, rois[:, 0]
         labels = student[ROI_TARGETS][0]
-        wanted = labels < self.classes if self.boxes == "positive" else labels >= 0
+        known = labels < self.classes if self.boxes == "positive" else labels >= 0
+        wanted = known.nonzero().squeeze(1)  # a wait for the device: how many boxes there are to compare, only it knows
         own, its = (side[self.tap].flatten(1)[wanted] for side in (student, teacher))
         return own, its, labels[wanted], student[ROIS][wanted, 0]
 

@@ -70,7 +70,7 @@ class RPNRows(RoIRows):
         self.values = 1 if self.sigmoid(student) else 2
 
     def rows(self, shown: Sequence[Mapping[str, Any]], batch: Batch) -> list[Tensor]:
-        sampled = torch.cat([weights.flatten() for weights in shown[0][RPN_TARGETS][1]]) > 0
+        sampled = torch.cat([weights.flatten() for weights in shown[0][RPN_TARGETS][1]]).nonzero().squeeze(1)
         return [per_anchor(one["rpn.logits"], self.values)[sampled] for one in shown]
 
 
@@ -105,8 +105,9 @@ class DenseRows(RoIRows):
     def rows(self, shown: Sequence[Mapping[str, Any]], batch: Batch) -> list[Tensor]:
         nets = [[one["head.logits"][k] for k in places] for one, places in zip(shown, self.places, strict=True)]
         masks = cells_on(self.mask, batch.scene, batch.priors, nets[0], self.grid)
-        return [self._rows(maps, masks) for maps in nets]
+        places = [on.nonzero(as_tuple=True) for on in masks]
+        return [self._rows(maps, places) for maps in nets]
 
-    def _rows(self, maps: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
-        cells = torch.cat([one.permute(0, 2, 3, 1)[on] for one, on in zip(maps, masks, strict=True)])  # (N, A * K)
+    def _rows(self, maps: Sequence[Tensor], places: Sequence[tuple[Tensor, ...]]) -> Tensor:
+        cells = torch.cat([one.permute(0, 2, 3, 1)[on] for one, on in zip(maps, places, strict=True)])  # (N, A * K)
         return cells.unflatten(1, (self.each, -1)).flatten(0, 1)

@@ -100,3 +100,18 @@ def test_shapes_that_disagree_are_refused_and_named(student, teacher, target):
     with pytest.raises(ValueError, match="want equal") as error:
         bounded_regression(*map(torch.zeros, (student, teacher, target)))
     assert all(str(shape) in str(error.value) for shape in (student, teacher, target))
+
+
+@pytest.mark.parametrize("count", [None, 64])
+@pytest.mark.parametrize("on", [[0, 1, 1, 0, 1], [0] * 5, [1] * 5], ids=str)
+def test_a_box_that_is_off_counts_but_never_costs(on: list[int], count: int | None):
+    student, teacher, target = draw(5)
+    marks = torch.tensor(on).bool()
+    expected = box_by_box(student[marks], teacher[marks], target[marks], 0.2, count or 5)
+    assert bounded_regression(student, teacher, target, 0.2, count, marks).item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("on", [torch.ones(2).bool(), torch.ones(5), torch.tensor(True)], ids=str)
+def test_other_marks_than_a_bool_a_box_are_refused(on: Tensor):
+    with pytest.raises(ValueError, match="want bool on of 5 boxes"):
+        bounded_regression(*draw(5), on=on)

@@ -27,7 +27,7 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "hard_ranking": (hard_ranking, (draw(3, 4), draw(3, 4, seed=8))),
     "nearest": (nearest, (draw(5, 4), 2)),
     "similarity_scores": (similarity_scores, (draw(5, 4), torch.tensor([0]), torch.tensor([[1, 2]]))),
-    "soft_kl": (soft_kl, (draw(2, 3), draw(2, 2).softmax(dim=1), 2.0, torch.tensor([0, 1, 1]))),
+    "soft_kl": (soft_kl, (draw(2, 3), draw(2, 2).softmax(dim=1), 2.0, [0, 1, 1])),
     "soft_ranking": (soft_ranking, (draw(3, 4), draw(3, 4, seed=8))),
     "specialist_kl": (specialist_kl, (draw(2, 3), draw(2, 2), [(1, 0)], 1.0)),
     "triplets": (triplets, (torch.tensor([4, 4, 7, 7]),)),

@@ -56,7 +56,7 @@ def test_gives_the_values_worked_out_by_hand(temperature: float, gradient: float
 def test_a_dustbin_gives_the_value_worked_out_by_hand():
     student = torch.tensor([[0.5, 0.3, 0.2]], dtype=torch.float64).log().requires_grad_()
     target = torch.tensor([[0.6, 0.4]], dtype=torch.float64)
-    loss = soft_kl(student, target, 1.0, torch.tensor([0, 1, 1]))
+    loss = soft_kl(student, target, 1.0, [0, 1, 1])
     loss.backward()
     assert loss.item() == pytest.approx(0.0201355, abs=1e-7)  # 0.6 log 0.6/0.5 + 0.4 log 0.4/0.5
     # P - q shared out within the dustbin as P is: 0.5 - 0.6, then 0.1 * 0.3/0.5 and 0.1 * 0.2/0.5
@@ -72,10 +72,9 @@ def test_a_dustbin_gives_the_value_worked_out_by_hand():
 def test_equals_the_formula_class_by_class(shape: tuple[int, int], groups: list[int], temperature: float):
     student, _ = draw(*shape)
     target = draw(shape[0], max(groups) + 1, seed=8)[1].softmax(dim=1).detach().requires_grad_()
-    lumped = torch.tensor(groups)
-    loss = soft_kl(student, target, temperature, lumped)
+    loss = soft_kl(student, target, temperature, groups)
     assert loss.item() == pytest.approx(class_by_class(student, target, temperature, groups), rel=1e-9, abs=1e-12)
-    assert torch.autograd.gradcheck(lambda s: soft_kl(s, target, temperature, lumped), student)
+    assert torch.autograd.gradcheck(lambda s: soft_kl(s, target, temperature, groups), student)
     assert torch.autograd.grad(loss, target, allow_unused=True) == (None,)
 
 
@@ -93,7 +92,7 @@ def test_yes_or_no_equals_the_formula_outcome_by_outcome(shape: tuple[int, int],
 def test_without_groups_classes_go_one_to_one():
     student, teacher = draw(5, 4)
     target = softened(teacher, 2.0)
-    torch.testing.assert_close(soft_kl(student, target, 2.0), soft_kl(student, target, 2.0, torch.arange(4)))
+    torch.testing.assert_close(soft_kl(student, target, 2.0), soft_kl(student, target, 2.0, range(4)))
 
 
 def test_a_group_of_many_classes_is_the_sum_of_their_probabilities():
@@ -101,7 +100,7 @@ def test_a_group_of_many_classes_is_the_sum_of_their_probabilities():
     pairs = softened(teacher, 2.0).view(5, 2, 2).sum(dim=2)
     summed = (student / 2).softmax(dim=1).view(5, 2, 2).sum(dim=2).log()
     expected = 4 * torch.nn.functional.kl_div(summed, pairs, reduction="batchmean")
-    torch.testing.assert_close(soft_kl(student, pairs, 2.0, torch.tensor([0, 0, 1, 1])), expected)
+    torch.testing.assert_close(soft_kl(student, pairs, 2.0, [0, 0, 1, 1]), expected)
 
 
 def test_yes_or_no_is_the_two_class_loss_with_one_logit_at_zero():
@@ -139,11 +138,11 @@ def test_never_negative_zero_at_the_teacher_blind_to_order_and_offset(seed: int,
     assert soft_kl(teacher, target, temperature).item() == pytest.approx(0, abs=1e-10)
     torch.testing.assert_close(soft_kl(student[:, order], target[:, order], temperature), loss)
     torch.testing.assert_close(soft_kl(student[[2, 0, 1]] + 5, target[[2, 0, 1]], temperature), loss)
-    groups = torch.tensor([0, 1, 1, 0])
+    groups = [0, 1, 1, 0]
     lumped = torch.stack((target[:, [0, 3]].sum(dim=1), target[:, [1, 2]].sum(dim=1)), dim=1)
     coarse = soft_kl(student, lumped, temperature, groups)
     assert 0 <= coarse <= loss + 1e-12  # what is lumped together cannot tell more apart
-    torch.testing.assert_close(soft_kl(student[:, order], lumped, temperature, groups[order]), coarse)
+    torch.testing.assert_close(soft_kl(student[:, order], lumped, temperature, [groups[k] for k in order]), coarse)
 
 
 @settings(deadline=None)
@@ -164,7 +163,7 @@ def test_sure_targets_and_extreme_logits_stay_finite(logit: float, sure: list[fl
     target = torch.tensor([sure])
     student = torch.tensor([[logit, -logit]], dtype=dtype, requires_grad=True)
     loss = soft_kl(student, target, 1.0)
-    lumped = soft_kl(student, target, 1.0, torch.tensor([0, 1]))
+    lumped = soft_kl(student, target, 1.0, [0, 1])
     yes_or_no = soft_binary_kl(student, target, 1.0)
     (loss + lumped + yes_or_no).backward()
     wrong = max(0.0, logit if sure[0] == 0 else -logit)  # 2 |z| where the classes are swapped, log 2 in the middle
@@ -181,8 +180,8 @@ def test_a_class_both_rule_out_has_no_say():
     assert student.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("groups", [None, torch.tensor([0, 1, 1])], ids=["one to one", "grouped"])
-def test_no_boxes_give_a_zero_that_trains(groups: Tensor | None):
+@pytest.mark.parametrize("groups", [None, [0, 1, 1]], ids=["one to one", "grouped"])
+def test_no_boxes_give_a_zero_that_trains(groups: list[int] | None):
     student = torch.zeros(0, 3, requires_grad=True)
     loss = soft_kl(student, torch.zeros(0, 3 if groups is None else 2), 4.0, groups)
     loss = loss + soft_binary_kl(student, torch.zeros(0, 3), 4.0)
@@ -196,7 +195,7 @@ def test_computes_in_fp32_or_better(dtype: torch.dtype):
     returned = torch.float64 if dtype == torch.float64 else torch.float32
     student, teacher = (logits.detach().to(dtype) for logits in draw(300, 3))
     student.requires_grad_()
-    groups = torch.tensor([0, 1, 1])
+    groups = [0, 1, 1]
     classes, lumped = softened(teacher, 4.0).to(dtype), softened(teacher[:, :2], 4.0).to(dtype)
     for loss, others in ((soft_kl, (classes, 4.0)), (soft_kl, (lumped, 4.0, groups)), (soft_binary_kl, (classes, 4.0))):
         student.grad = None
@@ -228,7 +227,7 @@ def test_computes_in_fp32_or_better(dtype: torch.dtype):
 )
 def test_shapes_that_disagree_are_refused_and_named(student, target, groups):
     with pytest.raises(ValueError, match=r"want \(N, C\) logits") as error:
-        soft_kl(torch.zeros(student), torch.zeros(target), 2.0, groups and torch.tensor(groups))
+        soft_kl(torch.zeros(student), torch.zeros(target), 2.0, groups)
     assert all(str(shape) in str(error.value) for shape in (student, target))
 
 
@@ -314,15 +313,8 @@ def test_a_specialist_of_other_boxes_is_refused(student: tuple[int, ...], teache
 # ---------------------------------------------------------------- mistakes
 
 
-@pytest.mark.parametrize("groups", [[0, 0, 0], [1, 1, 1], [0, 1, 2], [0, 1, -1]], ids=str)
+@pytest.mark.parametrize("groups", [[0, 0, 0], [1, 1, 1], [0, 1, 2], [0, 1, -1], [0, 1], [0, 1, 1, 1]], ids=str)
 def test_groups_that_do_not_fill_the_targets_are_refused_and_named(groups: list[int]):
-    with pytest.raises(ValueError, match="want groups that fill 0 to 1 and no other") as error:
-        soft_kl(torch.zeros(4, 3), torch.zeros(4, 2), 2.0, torch.tensor(groups))
-    assert str(groups) in str(error.value)
-
-
-@pytest.mark.parametrize("groups", [torch.tensor([0, 1]), torch.tensor([[0, 1, 1]]), torch.tensor([0.0, 1, 1])])
-def test_groups_that_are_not_one_int64_a_class_are_refused_and_named(groups: Tensor):
-    with pytest.raises(ValueError, match="want int64 groups of 3 student classes") as error:
+    with pytest.raises(ValueError, match="want a group of 0 to 1 for each of 3 classes, none of them bare") as error:
         soft_kl(torch.zeros(4, 3), torch.zeros(4, 2), 2.0, groups)
-    assert f"{tuple(groups.shape)} {groups.dtype}" in str(error.value)
+    assert str(groups) in str(error.value)

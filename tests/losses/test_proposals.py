@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from det_distill.losses import proposals
 from det_distill.losses.proposals import native_crop_mimic, proposal_mimic
 
 BATCH, CHANNELS, HEIGHT, WIDTH = 2, 3, 5, 6
@@ -184,11 +185,29 @@ def test_maps_and_cells_that_disagree_are_refused_and_named(student, teacher, ce
     ],
     ids=str,
 )
-def test_a_rectangle_that_is_empty_or_leaves_the_maps_is_refused_and_named(rectangle: list[int]):
+def test_a_rectangle_that_is_empty_or_leaves_the_maps_is_refused_and_named(rectangle: list[int], monkeypatch):
     maps = torch.zeros(BATCH, CHANNELS, HEIGHT, WIDTH)
     with pytest.raises(ValueError, match="2 maps of 5 x 6") as error:
         native_crop_mimic(maps, maps, torch.tensor([[0, 0, 0, 6, 5], rectangle]))
     assert str(rectangle) in str(error.value)
+    monkeypatch.setattr(proposals, "_demand", lambda *_: None)  # as on a GPU
+    assert native_crop_mimic(maps, maps, torch.tensor([[0, 0, 0, 6, 5], rectangle])).isnan()
+
+
+@pytest.mark.parametrize("on", [[True, False, True], [False] * 3, [True] * 3], ids=str)
+def test_a_crop_that_is_off_counts_but_has_no_share(on: list[bool]):
+    student, teacher = draw(BATCH, CHANNELS, HEIGHT, WIDTH)
+    cells = torch.tensor([[0, 0, 0, 2, 3], [1, 4, 2, 6, 5], [1, 1, 1, 3, 4]])
+    kept = cells[torch.tensor(on)]
+    expected = native_crop_mimic(student, teacher, kept) * len(kept) / 3
+    torch.testing.assert_close(native_crop_mimic(student, teacher, cells, on=torch.tensor(on)), expected)
+
+
+@pytest.mark.parametrize("on", [torch.ones(2).bool(), torch.ones(1), torch.tensor(True)], ids=str)
+def test_other_marks_than_a_bool_a_rectangle_are_refused(on: Tensor):
+    maps = torch.zeros(BATCH, CHANNELS, HEIGHT, WIDTH)
+    with pytest.raises(ValueError, match="want bool on of 1 rectangles"):
+        native_crop_mimic(maps, maps, torch.tensor([[0, 0, 0, 6, 5]]), on=on)
 
 
 def test_cells_that_are_not_int64_are_refused():

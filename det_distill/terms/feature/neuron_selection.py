@@ -58,7 +58,7 @@ class NeuronSelection(Term):
 
     def forward(self, student: Mapping[str, Any], teacher: Mapping[str, Any], batch: Batch) -> Tensor:
         labels, own, its = student["roi.targets"][0], student["roi.embedding"], teacher["roi.embedding"]
-        chosen = labels < self.classes
+        chosen = (labels < self.classes).nonzero().squeeze(1)
         if self.neurons is None:
             self.survey.add(its[chosen], labels[chosen], student["roi.rois"][chosen], batch)
             if self.survey.size < self.samples:
@@ -86,7 +86,7 @@ class _Survey:
         return sum(len(labels) for _, labels, *_ in self.seen)
 
     def add(self, activations: Tensor, labels: Tensor, rois: Tensor, batch: Batch) -> None:
-        height, width = rois.new_tensor(batch.scene.shapes)[rois[:, 0].long()].T
+        height, width = torch.tensor(batch.scene.shapes).to(rois, non_blocking=True)[rois[:, 0].long()].T
         _, x1, y1, x2, y2 = rois.T
         cut = (x1 <= 0) | (y1 <= 0) | (x2 >= width) | (y2 >= height)
         found = (activations.detach(), labels, (x2 - x1) * (y2 - y1), cut)

@@ -69,7 +69,7 @@ class ProposalMimic(BoxTerm):
         assert self.crops
         level, total = self.crops.levels(rois), rois.new_zeros(())
         for index, (one, goal, pair) in enumerate(zip(maps, goals, self.pairs, strict=True)):
-            cells = cells_of(rois[level == index], one.shape[2:], pair.strides[0])
+            cells = cells_of(rois, one.shape[2:], pair.strides[0])
             own, its = self.quantiser(self.adapter(one)), self.quantiser(goal)
-            total = total + native_crop_mimic(own, its, cells, self.normalise) * len(cells)
-        return fair(total / max(1, len(rois)), len(rois))
+            total = total + native_crop_mimic(own, its, cells, self.normalise, level == index)
+        return fair(total, len(rois))

@@ -59,17 +59,20 @@ class BoundedRegression(Term):
         if self.head == "rpn":
             _, _, goals, box_weights, count = student[targets]
             positive = torch.cat([weights.reshape(-1, 4) for weights in box_weights])[:, 0] > 0
-            goal = torch.cat([one.reshape(-1, 4) for one in goals])[positive]
-            own, its = (per_anchor(side[deltas], 4)[positive] for side in (student, teacher))
+            goal = torch.cat([one.reshape(-1, 4) for one in goals])
+            own, its = (per_anchor(side[deltas], 4) for side in (student, teacher))
         else:
-            labels, _, goals, box_weights = student[targets]
-            positive = box_weights[:, 0] > 0
-            goal, labels, count = goals[positive], labels[positive], len(labels)
-            own, its = (_slot(side[deltas][positive], labels) for side in (student, teacher))
-        return self.nu * fair(bounded_regression(own, its, goal, self.margin, count), count)
+            labels, _, goal, box_weights = student[targets]
+            positive, count = box_weights[:, 0] > 0, len(labels)
+            own, its = (_slot(side[deltas], labels) for side in (student, teacher))
+        return self.nu * fair(bounded_regression(own, its, goal, self.margin, count, positive), count)
 
 
 def _slot(deltas: Tensor, labels: Tensor) -> Tensor:
-    """(P, 4) the deltas of each box's own class, of (P, 4K) class-specific or (P, 4) class-agnostic ones."""
+    """(N, 4) the deltas of each box's own class, of (N, 4K) class-specific or (N, 4) class-agnostic ones.
+
+    The background, which is behind the last class, has none; it is given those of the last.
+    """
     slots = deltas.unflatten(1, (-1, 4))
-    return slots[:, 0] if slots.shape[1] == 1 else slots[torch.arange(len(labels), device=labels.device), labels]
+    own = labels.clamp(max=slots.shape[1] - 1)
+    return slots[torch.arange(len(labels), device=labels.device), own]
