@@ -8,7 +8,7 @@ STACKS := $(sort $(basename $(notdir $(wildcard requirements/*.lock))))
 STACK ?= openmmlab
 $(if $(filter $(STACK),$(STACKS)),,$(error STACK=$(STACK) is unknown; choose one of: $(STACKS)))
 
-.PHONY: demo test test-stack test-browser test-heavy fuzz mutants lint clean
+.PHONY: demo test test-stack test-browser test-heavy fuzz mutants benchmark-peers lint clean
 .DEFAULT_GOAL := test
 
 define environment
@@ -42,6 +42,11 @@ test-heavy: .venv/ready  ## what takes minutes: torch.compile, and all of MMEngi
 
 fuzz: .venv/ready  ## 5,100 hostile configs, annotations, checkpoints, archives and images, at random; 4 minutes
 	FUZZ=50 OMP_NUM_THREADS=1 timeout 1800 $(BIN)/pytest tests/fuzz
+
+benchmark-peers: .venv/ready  ## MMRazor 1.0.0 beside this toolkit, on Faster R-CNN R50 -> R18; minutes on two cores
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[peers]'
+	$(BIN)/python tools/benchmark_peers.py mmdet::faster_rcnn/faster-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco.py \
+		mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py --shape 240 320 --out work_dirs/peers.json
 
 mutants: .venv/ready  ## small faults in losses, masks, quantiser and compat, each against the tests; an hour or two
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[mutants]'

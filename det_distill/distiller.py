@@ -107,13 +107,14 @@ class Distiller(BaseDetector):
         active = {name: self.terms[name] for name, strength in strengths.items() if strength}
         if not active and not stage.task_loss:  # of strength 0 all, but a step needs a loss to go back from
             active = {name: self.terms[name] for name in strengths if stage.teaches(name)}
-        asked = self.teachers.asked(active.values())
+        first, after = self.teachers.asked(active.values())
         taps = sorted({tap for term in active.values() for tap in term.taps})
-        boxes = [ROIS] if self.teachers.need_boxes(asked) else []
         whole, inputs, samples = self.shrink(batch_inputs, batch_data_samples)
-        losses, seen = self._student(inputs, samples, [*taps, *boxes])
-        rois = self.shrink.to_batch(seen[ROIS]) if boxes else None
-        shown = self.teachers.watch(whole, batch_data_samples, asked, rois)
+        # Before the student, whose maps wait for the backward pass: the peak of memory is then no sum of both.
+        shown = self.teachers.watch(whole, batch_data_samples, first)
+        losses, seen = self._student(inputs, samples, [*taps, *([ROIS] if after else [])])
+        if after:
+            shown |= self.teachers.watch(whole, batch_data_samples, after, self.shrink.to_batch(seen[ROIS]))
         batch = Batch(Scene.from_samples(samples), samples, self.view.priors)
         values = {name: term(seen, term.chosen(shown), batch) for name, term in active.items()}
         for name, strength in strengths.items():

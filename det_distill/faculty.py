@@ -40,6 +40,9 @@ def _named(teacher: str) -> Iterator[None]:
         raise FileNotFoundError(f"teacher.{teacher}: {error}") from error
 
 
+Asked = dict[str, list[str]]  # of each teacher the names of what it shall show
+
+
 class Faculty(Mapping[str, Teacher]):
     """Teachers by name, each fed in its own way, asked for no more than somebody wants to know.
 
@@ -78,17 +81,18 @@ class Faculty(Mapping[str, Teacher]):
         for one in self._all.values():
             one.apply(fn)
 
-    def asked(self, terms: Iterable[Term]) -> dict[str, list[str]]:
-        """What some terms ask of each teacher they ask; of the others nothing is computed."""
+    def asked(self, terms: Iterable[Term]) -> tuple[Asked, Asked]:
+        """What some terms ask of each teacher they ask, of the others nothing is computed: of those who can look at
+        the images first, and of those who must judge the boxes that the student samples.
+        """
         wanted = list(terms)
-        return {name: taps for name in self if (taps := taps_of(wanted, name))}
-
-    def need_boxes(self, asked: Mapping[str, Sequence[str]]) -> bool:
-        """Whether a teacher must judge the boxes that the student samples."""
-        return any(self[name].view.stage(tap) == "roi" for name, taps in asked.items() for tap in taps)
+        asked = {name: taps for name in self if (taps := taps_of(wanted, name))}
+        after = {name for name, taps in asked.items() if any(self[name].view.stage(tap) == "roi" for tap in taps)}
+        first = {name: taps for name, taps in asked.items() if name not in after}
+        return first, {name: asked[name] for name in asked if name in after}
 
     def watch(
-        self, inputs: Tensor, samples: Sequence[Any], asked: Mapping[str, Sequence[str]], rois: Tensor | None
+        self, inputs: Tensor, samples: Sequence[Any], asked: Asked, rois: Tensor | None = None
     ) -> dict[str, Mapping[str, Any]]:
         """What each teacher that was asked shows of a batch, see `Teacher.watch`."""
         return {name: self[name].watch(inputs, samples, taps, rois) for name, taps in asked.items()}

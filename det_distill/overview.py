@@ -141,16 +141,18 @@ def _flops(model: Any, shape: tuple[int, int]) -> tuple[int, int, int]:
     """FLOPs of the student's own step, of the teachers in a distilled step, and of that whole step."""
     begun(model)
     inputs, samples = made_up(shape)
-    watch, teachers = model.teachers.watch, FlopCounterMode(display=False)
+    watch, counted = model.teachers.watch, list[int]()
 
-    def counted(*args: Any) -> Any:
-        with teachers:
-            return watch(*args)
+    def watched(*args: Any) -> Any:
+        with FlopCounterMode(display=False) as counter:
+            shown = watch(*args)
+        counted.append(counter.get_total_flops())
+        return shown
 
     student = _step(model, lambda: model.student.loss(*model.shrink(inputs, samples)[1:]))
-    with patch.object(model.teachers, "watch", counted):
+    with patch.object(model.teachers, "watch", watched):
         step = _step(model, lambda: model.loss(inputs, samples))
-    return student, teachers.get_total_flops(), step
+    return student, sum(counted), step
 
 
 def _step(model: Any, loss: Callable[[], dict[str, Any]]) -> int:
@@ -161,14 +163,14 @@ def _step(model: Any, loss: Callable[[], dict[str, Any]]) -> int:
     return counter.get_total_flops()
 
 
-def made_up(shape: tuple[int, int], batch: int = 1) -> tuple[torch.Tensor, list[DetDataSample]]:
-    """Preprocessed images of noise with eight boxes: the costs of a step hardly depend on what is in the picture."""
+def made_up(shape: tuple[int, int], batch: int = 1, objects: int = 8) -> tuple[torch.Tensor, list[DetDataSample]]:
+    """Preprocessed images of noise with boxes: the costs of a step hardly depend on what is in the picture."""
     generator = torch.Generator().manual_seed(0)
     size = torch.tensor([shape[1], shape[0]])
-    corner = torch.rand(8, 2, generator=generator) * size / 2
+    corner = torch.rand(objects, 2, generator=generator) * size / 2
     boxes = torch.cat((corner, corner + size / 4), dim=1)
     sample = whole_image(shape)
-    sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.zeros(8, dtype=torch.long))
+    sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.zeros(objects, dtype=torch.long))
     sample.ignored_instances = InstanceData(bboxes=boxes[:0], labels=torch.zeros(0, dtype=torch.long))
     return torch.randn(batch, 3, *shape, generator=generator), [sample.clone() for _ in range(batch)]
 

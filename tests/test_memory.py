@@ -194,8 +194,8 @@ def megabytes(name: str, shape: tuple[int, int] = (240, 320), images: int = 4) -
     with patch.object(model.teachers, "watch", lambda *args: calls.append(args) or watch(*args)):
         distilled()  # also warms up, for anchors are made once
     model.zero_grad()
-    [(whole, given, asked, rois)] = calls
-    rois = None if rois is None else rois.detach()
+    [(whole, given, asked, *boxes)] = [call for call in calls if call[2]]
+    rois = boxes[0].detach() if boxes else None
     shown = watch(whole, given, asked, rois)
     tapped = sum(tensors_in([[shown[who][name] for name in names] for who, names in asked.items()]).values()) / 1e6
     del shown, calls[:]
@@ -207,6 +207,7 @@ def megabytes(name: str, shape: tuple[int, int] = (240, 320), images: int = 4) -
     )
 
 
+FIRST = ["fgfi", "li", "at"]  # their teachers look before the student does, and what they need is gone by then
 SHIPPED = ["fgfi", "li", "hinton", "at", "nst", "rkd", "structured"]
 
 
@@ -216,6 +217,8 @@ def test_a_distilled_step_needs_at_most_the_students_the_teachers_and_what_is_ta
     found = megabytes(f"{method}/bccd_r18_r18-half", shape=(120, 160), images=2)
     assert found["distilled"] <= found["student"] + found["teacher"] + found["tapped"]
     assert 0 < found["tapped"] < found["teacher"]
+    if method in FIRST:
+        assert found["distilled"] <= 1.05 * max(found["student"] + found["tapped"], found["teacher"])
 
 
 if __name__ == "__main__":  # the table, of the configs' own images: python tests/test_memory.py, with tests on the path

@@ -9,7 +9,7 @@ import argparse
 from mmengine.config import DictAction
 
 import det_distill.plugins  # noqa: F401 - registers what configs name
-from det_distill.benchmark import benchmark
+from det_distill.bench.benchmark import benchmark
 
 
 def main() -> None:
@@ -19,6 +19,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4, help="images a step")
     parser.add_argument("--shape", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="default: the training images'")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--untrained", action="store_true", help="draw the teachers' weights, no checkpoints are read")
     parser.add_argument("--out", help="JSON file for all times")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="key=value, changes each config")
     args = parser.parse_args()

@@ -1,15 +1,17 @@
 """What a distilled step costs beside the student's own, timed in turns."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from statistics import median
-from time import perf_counter
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
 import torch
 
+from det_distill.bench.turns import milliseconds, ratio, timed
+from det_distill.bench.untrained import drawn
 from det_distill.overview import begun, distiller_of, made_up, table
 from det_distill.refusals import at_least
 
@@ -25,6 +27,7 @@ def benchmark(
     device: str = "cpu",
     out: str | None = None,
     cfg_options: dict[str, Any] | None = None,
+    untrained: bool = False,
 ) -> str:
     """Time a step (losses and backward pass, no optimiser) of each config, in turns, so that noise falls on all alike.
 
@@ -39,6 +42,7 @@ def benchmark(
         device: Where, such as "cuda".
         out: JSON file for all times, in seconds.
         cfg_options: Dotted keys to change in each config.
+        untrained: Draw the teachers' weights instead of reading checkpoints.
 
     Returns:
         A table of medians.
@@ -49,7 +53,9 @@ def benchmark(
     """
     at_least("steps", steps, 1)
     at_least("batch", batch, 1)
-    races = {config: _Race(config, batch, shape, device, cfg_options) for config in configs}
+    with TemporaryDirectory() if untrained else nullcontext("") as folder:
+        options = {one: (cfg_options or {}) | (drawn(one, folder, cfg_options) if untrained else {}) for one in configs}
+        races = {config: _Race(config, batch, shape, device, options[config]) for config in configs}
     times: dict[str, list[Times]] = {config: [] for config in races}
     for turn in range(steps + 1):
         for config, race in races.items():
@@ -63,10 +69,9 @@ def benchmark(
 
 
 def _told(times: Sequence[Times]) -> list[str]:
-    student, teacher, distilled = (1e3 * median(part) for part in zip(*times, strict=True))
-    over_student = median(whole / own for own, _, whole in times)
-    overhead = median(whole / (own + its) for own, its, whole in times)
-    return [f"{student:.0f}", f"{teacher:.0f}", f"{distilled:.0f}", f"{over_student:.2f}", f"{overhead:.3f}"]
+    student, teacher, distilled = zip(*times, strict=True)
+    medians = [milliseconds(part) for part in (student, teacher, distilled)]
+    return [*medians, f"{ratio(distilled, student):.2f}", f"{ratio(distilled, student, teacher):.3f}"]
 
 
 class _Race:
@@ -84,29 +89,20 @@ class _Race:
         self.device, self.teacher = device, 0.0
 
     def run(self) -> Times:
-        own = self._timed(
-            lambda: self._back(self.model.student.loss(*self.model.shrink(self.inputs, self.samples)[1:]))
-        )
+        own = timed(self._alone, self.device)
+        self.teacher = 0.0
         with patch.object(self.model.teachers, "watch", self._watched):
-            whole = self._timed(lambda: self._back(self.model.loss(self.inputs, self.samples)))
+            whole = timed(lambda: self._back(self.model.loss(self.inputs, self.samples)), self.device)
         return own, self.teacher, whole
+
+    def _alone(self) -> None:
+        self._back(self.model.student.loss(*self.model.shrink(self.inputs, self.samples)[1:]))
 
     def _watched(self, *args: Any) -> Any:
         shown: list[Any] = []
-        self.teacher = self._timed(lambda: shown.append(self.watch(*args)))
+        self.teacher += timed(lambda: shown.append(self.watch(*args)), self.device)
         return shown[0]
 
     def _back(self, losses: dict[str, Any]) -> None:
         self.model.parse_losses(losses)[0].backward()
         self.model.zero_grad()
-
-    def _timed(self, call: Callable[[], None]) -> float:
-        self._wait()
-        begin = perf_counter()
-        call()
-        self._wait()
-        return perf_counter() - begin
-
-    def _wait(self) -> None:
-        if self.device.startswith("cuda"):
-            torch.cuda.synchronize()

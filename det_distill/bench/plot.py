@@ -1,0 +1,33 @@
+"""A plot of how a cost grows."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+def plot(of: str, points: Sequence[tuple[float, float, float]], slopes: tuple[float, float], file: Path) -> None:
+    """Write a plot of the times of a student's own step and of the distilled one, both axes logarithmic.
+
+    Args:
+        of: What grows.
+        points: Amount, seconds of the student's own step, seconds of the distilled step.
+        slopes: Of the distilled step, and of what distilling adds.
+        file: A new picture.
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(xscale="log", yscale="log", xlabel=of, ylabel="seconds a step")
+    amounts, own, whole = zip(*points, strict=True)
+    axes.plot(amounts, whole, "o-", label=f"distilled, slope {slopes[0]:.2f}")
+    axes.plot(amounts, own, "o-", label="student alone")
+    added = [(amount, more) for amount, less, both in points if (more := both - less) > 0]
+    if added:
+        axes.plot(*zip(*added, strict=True), "o--", label=f"what distilling adds, slope {slopes[1]:.2f}")
+    linear = [whole[0] * amount / amounts[0] for amount in amounts]
+    axes.plot(amounts, linear, ":", color="grey", label="linear, slope 1")
+    axes.set_xticks(amounts, [f"{amount:g}" for amount in amounts])
+    axes.minorticks_off()
+    axes.legend()
+    figure.savefig(file, dpi=100)
