@@ -124,6 +124,10 @@ class Copies(TorchDispatchMode):
 def device() -> Iterator[torch.device]:
     """A GPU without numbers: what depends on one raises."""
     with FakeTensorMode():
+        try:
+            torch.zeros(1, device="cuda").new_tensor([1])
+        except RuntimeError as error:  # torch 2.6 asks for a driver even so
+            pytest.skip(f"this torch pretends no GPU where there is none: {str(error).splitlines()[0]}")
         yield torch.device("cuda")
 
 
