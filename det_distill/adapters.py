@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from mmdet.registry import MODELS
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from det_distill.building import build
+from det_distill.masks.few import Cells
 
 
 def fitting(cfg: Mapping[str, Any] | None, student: int, teacher: int, where: str) -> nn.Module:
@@ -71,6 +73,29 @@ class ConvAdapter(nn.Module):
         """(B, C_student, H, W) to (B, C_teacher, H, W)."""
         x = self.norm(self.conv(x))
         return torch.relu(x) if self.relu else x
+
+    @property
+    def local(self) -> bool:
+        """Whether a cell depends on its neighbours alone; a batch norm's statistics are of all cells."""
+        return isinstance(self.norm, nn.Identity)
+
+    def at(self, x: Tensor, cells: Cells) -> Tensor:
+        """(N, C_teacher), what `forward` gives in those cells, at the cost of these alone; for a `local` one.
+
+        Args:
+            x: (B, C_student, H, W).
+            cells: Image, row and column of each, (N,), int64.
+        """
+        height, width = x.shape[2:]
+        image, row, column = (one[:, None] for one in cells)
+        k = self.conv.kernel_size[0]
+        steps = torch.arange(k, device=x.device) - k // 2
+        rows, columns = row + steps.repeat_interleave(k), column + steps.repeat(k)  # (N, k * k)
+        beyond = (rows < 0) | (rows >= height) | (columns < 0) | (columns >= width)
+        around = x[image, :, rows.clamp(0, height - 1), columns.clamp(0, width - 1)]  # (N, k * k, C_student)
+        around = around.masked_fill(beyond[..., None], 0)
+        out = linear(around.flatten(1), self.conv.weight.permute(0, 2, 3, 1).flatten(1), self.conv.bias)
+        return torch.relu(out) if self.relu else out
 
 
 @MODELS.register_module()

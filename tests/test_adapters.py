@@ -2,7 +2,11 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from mmdet.registry import MODELS
+from torch import Tensor
 from torch.nn import functional as F
 
 import det_distill.plugins  # noqa: F401
@@ -64,3 +68,23 @@ def test_other_kernels_are_refused(kernel: int):
 def test_is_built_from_a_config():
     adapter = MODELS.build(dict(type="ConvAdapter", student_channels=2, teacher_channels=3, kernel=1))
     assert tuple(adapter.conv.weight.shape) == (3, 2, 1, 1)
+
+
+@settings(deadline=None)
+@given(on=arrays(bool, (2, 4, 5)).map(torch.from_numpy), kernel=st.sampled_from([1, 3]), relu=st.booleans())
+def test_some_cells_are_those_of_the_whole_map_and_so_are_their_gradients(on: Tensor, kernel: int, relu: bool):
+    torch.manual_seed(0)
+    adapter = ConvAdapter(3, 4, kernel, relu).double()
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+    leaves = [x, *adapter.parameters()]
+    whole = adapter(x).permute(0, 2, 3, 1)[on]
+    some = adapter.at(x, on.nonzero(as_tuple=True))
+    torch.testing.assert_close(some, whole)
+    pull = torch.randn(whole.shape, dtype=torch.float64)
+    expected, found = (torch.autograd.grad(one, leaves, pull) for one in (whole, some))
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_batch_norm_needs_every_cell():
+    assert ConvAdapter(3, 4).local
+    assert not ConvAdapter(3, 4, norm=True).local

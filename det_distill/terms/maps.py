@@ -50,12 +50,16 @@ class MapTerm(Term):
 
     def compared(self, student: Mapping[str, Any], teacher: Mapping[str, Any]) -> list[tuple[Tensor, Tensor]]:
         """Per level the student's adapted map and the teacher's."""
-        own, its = (maps_of(side[self.tap]) for side in (student, teacher))
         found = []
-        for adapt, pair in zip(self.adapters, self.pairs, strict=True):
-            one, goal = adapt(own[pair.places[0]]), its[pair.places[1]]
+        for adapt, (own, goal) in zip(self.adapters, self.paired(student, teacher), strict=True):
+            one = adapt(own)
             found.append((F.interpolate(one, goal.shape[2:], mode="bilinear") if self.resize else one, goal))
         return found
+
+    def paired(self, student: Mapping[str, Any], teacher: Mapping[str, Any]) -> list[tuple[Tensor, Tensor]]:
+        """Per level the student's own map and the teacher's."""
+        own, its = (maps_of(side[self.tap]) for side in (student, teacher))
+        return [(own[pair.places[0]], its[pair.places[1]]) for pair in self.pairs]
 
     def level(self, student: Tensor, teacher: Tensor) -> Tensor:
         """How far the maps (B, C_s, H, W) and (B, C_t, H, W) of one level are apart."""

@@ -12,6 +12,7 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 import tiny
+from det_distill.masks import few
 from det_distill.scene import Scene
 from det_distill.terms.base import Batch
 from det_distill.terms.feature.imitation import FeatureImitation
@@ -198,3 +199,52 @@ def test_a_level_only_the_teacher_has_needs_strides(tmp_path: Path):
 def test_a_map_without_anchors_is_refused_by_the_term_s_name(files: dict[str, str]):
     with pytest.raises(ValueError, match=r"terms.imitation: AnchorIoUMask needs anchors at strides \[2\]"):
         distiller(files, tap="backbone.conv1")
+
+
+# ---------------------------------------------------------------- few cells
+
+
+@pytest.mark.parametrize("distance", ["cell", "l2", "l1"])
+@pytest.mark.parametrize("boxes", [[[20.0, 20, 60, 60]], [[5.0, 5, 190, 120], [0, 0, 40, 30]], []], ids=str)
+@pytest.mark.parametrize("quantiser", [None, dict(type="Quantiser", step=0.5, signed=True)], ids=["", "quantised"])
+def test_few_cells_give_the_value_and_gradients_of_whole_maps(boxes, distance, quantiser, monkeypatch):
+    student, teacher = specs(4, 8, 16), specs(6, 8, 16)
+    found = []
+    for most in (1.0, -1.0):  # of the cells: all are few, none are
+        monkeypatch.setattr(few, "FEW", most)
+        term = wired(student, teacher, mask=NEAR, distance=distance, quantiser=quantiser).double()
+        own, its = ({"neck": tuple(one.detach().double() for one in maps(c, 8, 16, seed=c)["neck"])} for c in (4, 6))
+        leaves = [one.requires_grad_() for one in own["neck"]]
+        value = term(own, its, batch(*boxes))
+        found.append((value, torch.autograd.grad(value, [*leaves, *term.adapters.parameters()])))
+    torch.testing.assert_close(*found)
+    assert bool(boxes) == bool(found[0][0] > 0)
+
+
+def test_maps_are_adapted_whole_where_many_cells_are_on_and_nowhere_else(monkeypatch):
+    term = wired(specs(4, 8, 16), specs(6, 8, 16), mask=NEAR)
+    adapted = []
+    for adapter in term.adapters:
+        adapter.register_forward_hook(lambda _, args, __: adapted.append(tuple(args[0].shape[2:])))
+    own, its = maps(4, 8, 16), maps(6, 8, 16)
+    term(own, its, batch([20.0, 20, 60, 60]))
+    assert adapted == []
+    monkeypatch.setattr(few, "FEW", 0.01)
+    term(own, its, batch([20.0, 20, 60, 60]))
+    assert adapted == [(16, 24)]  # at stride 16 no cell is on: a box of this size is the finest level's
+
+
+def test_adapters_that_look_at_all_cells_and_full_masks_keep_whole_maps():
+    assert wired(specs(4, 8), specs(6, 8), mask=NEAR).local
+    assert not wired(specs(4, 8), specs(6, 8), mask=NEAR, adapter=dict(type="ConvAdapter", norm=True)).local
+    assert not wired(specs(4, 8), specs(4, 8), mask=NEAR, adapter=None).local
+    assert not wired(specs(4, 8), specs(6, 8)).local
+
+
+def test_cells_are_listed_by_image_row_and_column():
+    masks = [torch.zeros(2, 3, 4).bool(), torch.ones(2, 2, 2).bool(), torch.zeros(2, 1, 5).bool()]
+    masks[0][0, 2, 1] = masks[0][1, 0, 3] = masks[2][1, 0, 4] = True
+    first, many, last = few.few_cells(masks)
+    assert many is None
+    for cells, on in ((first, masks[0]), (last, masks[2])):
+        assert [one.tolist() for one in cells] == [one.tolist() for one in on.nonzero(as_tuple=True)]
