@@ -27,11 +27,11 @@ CLASSES = dict(
     kitti=("Car", "Pedestrian", "Cyclist"),
 )
 PROMISED = dict(
-    chen="coco_r50_r50-half coco_rfcn_r101_r50 kitti_r50_r50-half kitti_rfcn_r101_r50 "
+    chen="coco_r50_r50-half coco_r101_r50 coco_rfcn_r101_r50 kitti_r50_r50-half kitti_rfcn_r101_r50 "
     "voc0712_rfcn_r101_r50 voc0712_vgg11_half-res voc0712_vgg16_vgg11",
-    fgfi="coco_r50_r50-half kitti_r50_r50-half voc0712_r101_r101-half voc0712_r101_r50 voc0712_rfcn_r101_r50 "
-    "voc0712_vgg16_vgg11",
-    li="coco_r50_r50-half coco_rfcn_r101_r50 kitti_r50_r50-half kitti_rfcn_r101_r50 "
+    fgfi="coco_r50_r50-half coco_r101_r50 kitti_r50_r50-half voc0712_r101_r101-half voc0712_r101_r50 "
+    "voc0712_rfcn_r101_r50 voc0712_vgg16_vgg11",
+    li="coco_r50_r50-half coco_r101_r50 coco_rfcn_r101_r50 kitti_r50_r50-half kitti_rfcn_r101_r50 "
     "voc0712_r101_r50 voc0712_rfcn_r101_r50 voc0712_rfcn_r50_half-res",
     wei="coco_r18_r18-16th kitti_r18_r18-16th voc0712_r18_r18-16th",
 )

@@ -1,9 +1,11 @@
-"""FPN R101 teaches FPN R50 near objects (Wang et al., 2019); COCO, 12 epochs. The pair is [ours].
+"""FPN R101 teaches FPN R50 near objects (Wang et al., 2019); COCO, 12 epochs.
+
+The pair is [ours].
 
 [code] twangnh/Distilling-Object-Detectors@c6583f3, [paper] arXiv:1906.03609, [ours] a decision.
 """
 
-_base_ = ["mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py", "../_base_/distill.py"]
+_base_ = ["../coco/faster-rcnn_r50_fpn.py", "../_base_/distill.py"]
 
 model = dict(
     _delete_=True,
@@ -16,12 +18,15 @@ model = dict(
     terms=dict(
         imitation=dict(
             type="FeatureImitation",
-            tap="neck",
-            adapter=dict(type="ConvAdapter", kernel=3),  # [code]; no ReLU: pyramid levels are signed
-            mask=dict(type="AnchorIoUMask", psi=0.5),  # [code], [paper] best of 0 to 1
-            weight=0.01,  # [code]
+            tap="neck",  # the author, in the issues of [code]: on the pyramid
+            adapter=dict(type="ConvAdapter", kernel=3, relu=False, init_std=1e-4),  # [code]; no ReLU: [ours]
+            mask=dict(
+                type="AnchorIoUMask",
+                psi=0.5,  # [code]
+                level_assignment="size",  # [ours], DeFeat's rule: each object marks one level
+            ),
+            weight=0.01,  # [code] at one level; over levels, averaged, [ours]
             schedule=dict(type="Window", begin=400),  # [code] off for the first 400 iterations
         ),
     ),
 )
-optim_wrapper = dict(clip_grad=dict(max_norm=10))  # [code]

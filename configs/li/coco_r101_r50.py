@@ -1,13 +1,21 @@
-"""FPN R101 teaches FPN R50 at the student's proposals (Li et al., 2017); COCO, 12 epochs. The pair is [ours].
+"""FPN R101 teaches FPN R50 at the student's proposals (Li et al., 2017); COCO, 12 epochs.
+
+The pair is [ours].
 
 [paper] CVPR 2017, [quoted] the paper second-hand, [ours] a decision.
 """
 
-_base_ = "../fgfi/coco_r101_r50.py"
+_base_ = ["../coco/faster-rcnn_r50_fpn.py", "../_base_/distill.py"]
 
 model = dict(
+    _delete_=True,
+    type="Distiller",
+    student={{_base_.model}},
+    teacher=dict(
+        config="mmdet::faster_rcnn/faster-rcnn_r101_fpn_1x_coco.py",
+        checkpoint="data/teachers/faster_rcnn_r101_fpn_1x_coco_20200130-f513f705.pth",
+    ),
     terms=dict(
-        imitation=None,
         mimic=dict(
             type="ProposalMimic",
             tap="neck",

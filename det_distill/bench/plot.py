@@ -1,7 +1,8 @@
 """A plot of how a cost grows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -30,4 +31,27 @@ def plot(of: str, points: Sequence[tuple[float, float, float]], slopes: tuple[fl
     axes.set_xticks(amounts, [f"{amount:g}" for amount in amounts])
     axes.minorticks_off()
     axes.legend()
+    figure.savefig(file, dpi=100)
+
+
+def plot_curves(curves: Mapping[str, Sequence[Sequence[tuple[int, float]]]], teacher: float | None, file: Path) -> None:
+    """Write a plot of validation scores over epochs, of each method the mean over its runs.
+
+    Args:
+        curves: Of each method its runs, each of epochs and scores; an epoch counts where every run of a method has it.
+        teacher: Its score, a line across; None for none.
+        file: A new picture.
+    """
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(xlabel="epoch", ylabel="AP on the validation split, %")
+    for name, runs in curves.items():
+        begun = [dict(run) for run in runs if run]
+        epochs = sorted(set.intersection(*(set(run) for run in begun))) if begun else []
+        if epochs:
+            axes.plot(epochs, [mean(run[epoch] for run in begun) for epoch in epochs], "o-", label=name, markersize=3)
+    if teacher is not None:
+        axes.axhline(teacher, linestyle=":", color="grey", label="teacher, on test")
+    if axes.lines:
+        axes.legend(fontsize="small")
     figure.savefig(file, dpi=100)
