@@ -43,7 +43,8 @@ class Multiplications:
 
 
 def test_costs_are_those_of_every_layer_forward_and_twice_backward(tmp_path: Path) -> None:
-    model = MODELS.build(Config.fromfile(written(tmp_path)).model)
+    hint = tiny.imitation(mask=dict(type="FullMask"))  # of whole maps
+    model = MODELS.build(Config.fromfile(written(tmp_path, terms=dict(imitation=hint))).model)
     own = Multiplications(model.student)
     its, fits = Multiplications(model.teacher.detector), Multiplications(model.terms)
     student, teacher, step = _flops(model, SHAPE)

@@ -12,6 +12,7 @@ from pycocotools.coco import COCO
 
 import tiny
 from det_distill.configs import student_model
+from det_distill.overview import begun
 
 ROOT = Path(__file__).parents[1]
 METHODS = ("chen", "combined", "fgfi", "li", "wei")
@@ -97,16 +98,18 @@ def test_on_r_fcn_both_maps_are_rectified_and_so_are_adapters_and_grids(name):
 
 @pytest.mark.parametrize("name", HALF_RES)
 def test_at_half_resolution_the_student_sees_half_of_what_the_teacher_sees(name):
-    distiller, seen = build(name), []
+    distiller, seen = build(name), {}
+    begun(distiller)
     hooks = [
-        detector.backbone.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[2:])))
-        for detector in (distiller.student, distiller.teacher.detector)
+        detector.backbone.register_forward_pre_hook(
+            lambda _, args, side=side: seen.setdefault(side, tuple(args[0].shape[2:])) and None
+        )
+        for side, detector in (("student", distiller.student), ("teacher", distiller.teacher.detector))
     ]
     tiny.losses(distiller, batch(name))
     for hook in hooks:
         hook.remove()
-    student, teacher = seen
-    assert tuple(2 * side for side in student) == teacher
+    assert tuple(2 * side for side in seen["student"]) == seen["teacher"]
 
 
 @pytest.mark.parametrize("name", HALF_RES)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from terms.test_universal import WORKING, _id, built, on
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
@@ -68,7 +69,9 @@ def waits(
 ) -> Iterator[dict[str, Counter[str]]]:
     """Of each term in its second step: what is made once, is made in the first."""
     names = [name for kind, name in WORKING if kind == request.param]
-    model = built(tmp_path_factory.mktemp("waits"), request.param, {_id(one): on(request.param, one) for one in names})
+    terms = {_id(one): on(request.param, one) for one in names}
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        model = built(tmp_path_factory.mktemp("waits"), request.param, terms)
     data = tiny.batch()
     tiny.losses(model, data)
     found = {}

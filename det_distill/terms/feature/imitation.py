@@ -1,22 +1,19 @@
 """Maps compared cell by cell, where a mask says."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import torch
 from mmdet.registry import MODELS, TASK_UTILS
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from det_distill.adapters import ConvAdapter
 from det_distill.building import build
 from det_distill.losses.imitation import masked_imitation, masked_mean_gap
 from det_distill.masks import FullMask, Mask, cells_on, demand_anchors
-from det_distill.masks.few import few_cells
 from det_distill.ranks import fair
 from det_distill.refusals import choice
 from det_distill.terms.base import Batch
+from det_distill.terms.cells import cell_by_cell, everywhere, somewhere
 from det_distill.terms.maps import MapTerm
 from det_distill.views.anatomy import Anatomy
 
@@ -69,43 +66,16 @@ class FeatureImitation(MapTerm):
         return [(self.quantiser(one), self.quantiser(goal)) for one, goal in super().compared(student, teacher)]
 
     def forward(self, student: Mapping[str, Any], teacher: Mapping[str, Any], batch: Batch) -> Tensor:
-        maps = [own for own, _ in self.paired(student, teacher)]
-        masks = cells_on(self.mask, batch.scene, batch.priors, maps, self.grid)
-        compared = self.somewhere(student, teacher, masks) if self.local else self.everywhere(student, teacher, masks)
-        return self.total([fair(self.distance(*level), level[2].sum()) for level in compared])
+        pairs = self.paired(student, teacher)
+        masks = cells_on(self.mask, batch.scene, batch.priors, [own for own, _ in pairs], self.grid)
+        if self.local:
+            levels = somewhere(self.adapters, pairs, masks)
+            levels = [(self.quantiser(one), self.quantiser(goal), on) for one, goal, on in levels]
+        else:
+            levels = everywhere(self.compared(student, teacher), masks)
+        return self.total([fair(self.distance(*level), level[2].sum()) for level in levels])
 
     @property
     def local(self) -> bool:
-        """Whether the adapters can do with the cells that a mask has on."""
-        adapters = all(isinstance(one, ConvAdapter) and one.local for one in self.adapters)
-        return adapters and not self.resize and not isinstance(self.mask, FullMask)
-
-    def everywhere(
-        self, student: Mapping[str, Any], teacher: Mapping[str, Any], masks: Sequence[Tensor]
-    ) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Per level the adapted map, the teacher's, and the mask, of its size."""
-        compared = self.compared(student, teacher)
-        if self.resize:
-            masks = [
-                F.interpolate(on[:, None].float(), goal.shape[2:])[:, 0] > 0
-                for on, (_, goal) in zip(masks, compared, strict=True)
-            ]
-        return [(*maps, on) for maps, on in zip(compared, masks, strict=True)]
-
-    def somewhere(
-        self, student: Mapping[str, Any], teacher: Mapping[str, Any], masks: Sequence[Tensor]
-    ) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """The same of the cells that are on alone, as maps of one row, where these are few: the value is the same."""
-        found = []
-        levels = zip(self.adapters, self.paired(student, teacher), masks, few_cells(masks), strict=True)
-        adapt: Any
-        for adapt, (own, goal), on, cells in levels:
-            if cells is None:
-                one, other = adapt(own), goal
-            else:
-                image, row, column = cells
-                rows = adapt.at(own, cells), goal[image, :, row, column]
-                one, other = (side.T[None, :, None] for side in rows)  # (1, C_teacher, 1, N)
-                on = torch.ones_like(one[:, 0], dtype=torch.bool)
-            found.append((self.quantiser(one), self.quantiser(other), on))
-        return found
+        """Whether the cells that a mask has on will do."""
+        return cell_by_cell(self.adapters) and not self.resize and not isinstance(self.mask, FullMask)
