@@ -87,9 +87,8 @@ class Faculty(Mapping[str, Teacher]):
         """
         wanted = list(terms)
         asked = {name: taps for name in self if (taps := taps_of(wanted, name))}
-        after = {name for name, taps in asked.items() if any(self[name].view.stage(tap) == "roi" for tap in taps)}
-        first = {name: taps for name, taps in asked.items() if name not in after}
-        return first, {name: asked[name] for name in asked if name in after}
+        after = {name: taps for name, taps in asked.items() if any(self[name].view.stage(tap) == "roi" for tap in taps)}
+        return {name: taps for name, taps in asked.items() if name not in after}, after
 
     def watch(
         self, inputs: Tensor, samples: Sequence[Any], asked: Asked, rois: Tensor | None = None

@@ -135,7 +135,6 @@ def slopes(curve: Curve) -> tuple[float, float]:
 
 
 def _told(curve: Curve) -> list[str]:
-    columns = zip(*medians(curve), strict=True)
-    amounts, *times = columns
+    amounts, *times = zip(*medians(curve), strict=True)
     shown = [", ".join(f"{1e3 * one:.0f}" for one in part) for part in times]
     return [", ".join(f"{one:g}" for one in amounts), *shown, *(f"{one:.2f}" for one in slopes(curve))]

@@ -20,6 +20,7 @@ from det_distill.bench.untrained import weights_of, without_files
 from det_distill.building import build_detector
 from det_distill.configs import load_config
 from det_distill.overview import made_up, table
+from det_distill.weights import load_strictly
 
 STUDENT, FEATURES = "student alone", "teacher, backbone and neck"
 OURS, RAZOR = "det_distill, neck", "MMRazor FpnTeacherDistill, neck"
@@ -41,8 +42,8 @@ class _Pair:
 
     def teacher(self) -> Any:
         model = build_detector(without_files(load_config(self.teacher_cfg, "teacher").model))
-        model.load_state_dict(torch.load(self.weights, weights_only=True))
-        return model.train()  # as it learned; its running statistics stand still or not as its config says
+        load_strictly(model, self.weights)
+        return model.eval()
 
     def ours(self, tap: str) -> Any:
         teacher = dict(config=self.teacher_cfg, checkpoint=self.weights)
@@ -53,12 +54,12 @@ class _Pair:
 
     def razor(self, kind: str, source: str, by_call: bool) -> Any:
         levels = self.student_cfg["neck"]["num_outs"]
-        return distiller(kind, self.student(), self.teacher().eval(), source, levels, by_call)
+        return distiller(kind, self.student(), self.teacher(), source, levels, by_call)
 
 
 CONTESTANTS: dict[str, Callable[[_Pair], nn.Module]] = {
     STUDENT: _Pair.student,
-    FEATURES: lambda pair: pair.teacher().eval(),
+    FEATURES: _Pair.teacher,
     OURS: lambda pair: pair.ours("neck"),
     RAZOR: lambda pair: pair.razor("FpnTeacherDistill", "neck", by_call=False),
     OURS_HEAD: lambda pair: pair.ours("rpn.logits"),

@@ -1,4 +1,4 @@
-"""A plot of how a cost grows."""
+"""Plots of how a cost grows, and of learning curves."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

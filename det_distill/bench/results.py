@@ -203,7 +203,7 @@ def spread(values: Sequence[float], unit: str = "") -> str:
 
 
 def _curve(folder: Path, metric: str) -> list[tuple[int, float]]:
-    """Epoch and validation score in per cent, of a run's newest log of scalars."""
+    """Epoch and validation score in per cent, of all of a run's logs of scalars."""
     files = sorted(folder.glob("*/vis_data/scalars.json"))
     lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     return sorted({line["step"]: 100 * line[metric] for line in lines if metric in line}.items())

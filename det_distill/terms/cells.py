@@ -28,7 +28,7 @@ def somewhere(adapters: Iterable[Any], pairs: Iterable[tuple[Tensor, Tensor]], m
     """
     found = []
     for adapt, (own, goal), on, cells in zip(adapters, pairs, masks, few_cells(masks), strict=True):
-        if cells is None:
+        if cells is None or own.shape[2:] != goal.shape[2:]:  # the loss refuses maps of unequal sizes, and names them
             found.append((adapt(own), goal, on))
             continue
         image, row, column = cells

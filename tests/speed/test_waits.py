@@ -64,9 +64,7 @@ class Waits(TorchDispatchMode):
 
 
 @pytest.fixture(scope="module", params=["fpn", "c4"])
-def waits(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Counter[str]]]:
+def waits(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Counter[str]]:
     """Of each term in its second step: what is made once, is made in the first."""
     names = [name for kind, name in WORKING if kind == request.param]
     terms = {_id(one): on(request.param, one) for one in names}

@@ -248,3 +248,10 @@ def test_cells_are_listed_by_image_row_and_column():
     assert many is None
     for cells, on in ((first, masks[0]), (last, masks[2])):
         assert [one.tolist() for one in cells] == [one.tolist() for one in on.nonzero(as_tuple=True)]
+
+
+def test_few_cells_of_maps_of_unequal_sizes_are_refused_and_named():
+    term = wired(specs(4, 8), specs(6, 8), mask=NEAR)
+    own, its = maps(4, 8), {"neck": tuple(one[..., :-1] for one in maps(6, 8)["neck"])}
+    with pytest.raises(ValueError, match=r"want equal \(B, C, H, W\) maps .*\(2, 6, 16, 24\), \(2, 6, 16, 23\)"):
+        term(own, its, batch([20.0, 20, 60, 60]))
