@@ -28,6 +28,7 @@ from det_distill.datasets.inside import LONGEST
 BROKEN_LINE = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
 DAMAGED = (
     *(zipfile.BadZipFile, zlib.error, tarfile.TarError, EOFError, struct.error, NotImplementedError, UnicodeError),
+    IndexError,  # a zip's member without a name
 )
 CHUNK = 1 << 20  # bytes
 TIMEOUT = 60  # s without a byte
