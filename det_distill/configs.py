@@ -84,6 +84,19 @@ def opened(name: str, options: Mapping[str, Any] | None) -> Config:
     return cfg
 
 
+def opened_distiller(name: str, options: Mapping[str, Any] | None) -> Config:
+    """As `opened`, of a distillation config.
+
+    Raises:
+        FileNotFoundError: No such config; names the nearest.
+        ValueError: Its model is no Distiller.
+    """
+    cfg = opened(name, options)
+    if cfg.model.get("type") != "Distiller":
+        raise ValueError(f"{name}: model.type='{cfg.model.get('type')}'; a Distiller is expected")
+    return cfg
+
+
 def override(cfg: Config, options: Mapping[str, Any] | None) -> None:
     """Merge `--cfg-options`; a new `data_root` moves every path of the config that lies below the old one.
 

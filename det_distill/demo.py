@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import torch
+from mmengine.runner import find_latest_checkpoint
 
 from det_distill.compat import checkpoints
 from det_distill.configs import load_config
@@ -34,19 +35,19 @@ def run(tool: str, *args: str) -> float:
     return time.perf_counter() - start
 
 
-def parameters(checkpoint: Path) -> int:
+def parameters(checkpoint: str) -> int:
     """Learnable numbers in a checkpoint."""
     weights = checkpoints.load(checkpoint)["state_dict"]
     return sum(value.numel() for name, value in weights.items() if not name.endswith(STATISTICS))
 
 
-def trained(name: str, config: str, out: Path, *options: str) -> tuple[list[str], Path]:
+def trained(name: str, config: str, out: Path, *options: str) -> tuple[list[str], str]:
     """Train and evaluate one config; its row of the table, and the checkpoint."""
     folder = out / name.replace(" ", "-")
     seconds = run("train", config, "--work-dir", str(folder), *options)
-    checkpoint = Path((folder / "last_checkpoint").read_text())
-    run("test", config, str(checkpoint), "--work-dir", str(folder / "test"), *options)
-    metrics = json.loads(max((folder / "test").glob("*/*.json")).read_text())
+    checkpoint = find_latest_checkpoint(str(folder))
+    run("test", config, checkpoint, "--work-dir", str(folder / "test"), *options)
+    metrics = metrics_of(folder / "test")
     batch = load_config(config, "config").test_dataloader.batch_size
     row = [
         name,
@@ -57,6 +58,12 @@ def trained(name: str, config: str, out: Path, *options: str) -> tuple[list[str]
         f"{seconds:.0f} s",
     ]
     return row, checkpoint
+
+
+def metrics_of(folder: Path) -> dict[str, float]:
+    """The metrics of the last test whose work_dir a folder was, in the parts MMEngine gives them."""
+    metrics: dict[str, float] = json.loads(max(folder.glob("*/*.json")).read_text())
+    return metrics
 
 
 def table(rows: list[list[str]]) -> str:

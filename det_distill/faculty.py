@@ -12,6 +12,16 @@ from det_distill.terms.base import Term
 from det_distill.views.base import TRAINING, View
 
 
+def several(cfg: Mapping[str, Any]) -> bool:
+    """Whether a config holds several teachers by name, not the one.
+
+    Example:
+        >>> several(dict(config="a.py", checkpoint="a.pth")), several(dict(a=dict(config="a.py"), b=dict()))
+        (False, True)
+    """
+    return bool(cfg) and all(isinstance(one, Mapping) for one in cfg.values())
+
+
 def teachers_of(cfg: Mapping[str, Any]) -> dict[str, Teacher]:
     """The teachers of a config by name: several of `dict(a=dict(config=...), b=...)`, or the one, under "teacher".
 
@@ -21,7 +31,7 @@ def teachers_of(cfg: Mapping[str, Any]) -> dict[str, Teacher]:
     """
     if not isinstance(cfg, Mapping):
         raise ValueError(f"teacher={cfg!r:.80}; dict(config=..., checkpoint=...), or such dicts by name, are expected")
-    if not cfg or not all(isinstance(one, Mapping) for one in cfg.values()):
+    if not several(cfg):
         return {"teacher": Teacher.from_config(cfg)}
     teachers = {}
     for name, one in cfg.items():

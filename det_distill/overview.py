@@ -6,15 +6,13 @@ from unittest.mock import patch
 
 import torch
 from mmdet.registry import MODELS
-from mmdet.structures import DetDataSample
-from mmengine.structures import InstanceData
 from terminaltables import AsciiTable
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from det_distill.configs import opened
+from det_distill.configs import opened_distiller
+from det_distill.dry_run import begun, go_back, made_up
 from det_distill.faculty import taps_of
-from det_distill.scene import whole_image
 from det_distill.stills import input_size
 from det_distill.views.anatomy import MapSpec
 from det_distill.views.base import TRAINING
@@ -45,18 +43,9 @@ def distiller_of(
         FileNotFoundError: A config or checkpoint is not there.
         ValueError: The config is no Distiller's or cannot be wired.
     """
-    cfg = opened(config, options)
-    if cfg.model.get("type") != "Distiller":
-        raise ValueError(f"{config}: model.type='{cfg.model.get('type')}'; a Distiller is expected")
+    cfg = opened_distiller(config, options)
     height, width = shape or input_size(cfg)
     return MODELS.build(cfg.model), (height, width)
-
-
-def begun(model: Any) -> None:
-    """Set to training, each term at its full weight: one that starts later would cost nothing yet."""
-    model.train()
-    for term in model.terms.values():
-        term.schedule = None
 
 
 def _headline(model: Any) -> str:
@@ -158,21 +147,8 @@ def _flops(model: Any, shape: tuple[int, int]) -> tuple[int, int, int]:
 def _step(model: Any, loss: Callable[[], dict[str, Any]]) -> int:
     torch.manual_seed(0)  # the same boxes are sampled with terms and without
     with FlopCounterMode(display=False) as counter:
-        model.parse_losses(loss())[0].backward()
-    model.zero_grad()
+        go_back(model, loss())
     return counter.get_total_flops()
-
-
-def made_up(shape: tuple[int, int], batch: int = 1, objects: int = 8) -> tuple[torch.Tensor, list[DetDataSample]]:
-    """Preprocessed images of noise with boxes: the costs of a step hardly depend on what is in the picture."""
-    generator = torch.Generator().manual_seed(0)
-    size = torch.tensor([shape[1], shape[0]])
-    corner = torch.rand(objects, 2, generator=generator) * size / 2
-    boxes = torch.cat((corner, corner + size / 4), dim=1)
-    sample = whole_image(shape)
-    sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.zeros(objects, dtype=torch.long))
-    sample.ignored_instances = InstanceData(bboxes=boxes[:0], labels=torch.zeros(0, dtype=torch.long))
-    return torch.randn(batch, 3, *shape, generator=generator), [sample.clone() for _ in range(batch)]
 
 
 def table(title: str, head: list[str], rows: list[list[str]]) -> str:

@@ -14,7 +14,7 @@ from mmengine.optim import build_optim_wrapper
 from torch import Tensor
 
 import tiny
-from det_distill.overview import begun, made_up
+from det_distill.dry_run import begun, made_up
 
 ADAPTER = dict(type="ConvAdapter", kernel=1)
 MANY = dict(

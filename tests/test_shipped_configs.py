@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 
 import tiny
 from det_distill.configs import student_model
-from det_distill.overview import begun
+from det_distill.dry_run import begun
 
 ROOT = Path(__file__).parents[1]
 METHODS = ("chen", "combined", "fgfi", "li", "wei")

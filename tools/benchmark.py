@@ -25,7 +25,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         print(benchmark(**vars(args)))
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f"benchmark: {error}") from error
 
 

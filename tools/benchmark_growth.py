@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="key=value, changes the config")
     try:
         print(growth(**vars(parser.parse_args())))
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f"benchmark_growth: {error}") from error
 
 

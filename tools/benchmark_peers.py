@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--out", help="JSON file for everything measured")
     try:
         print(contest(**vars(parser.parse_args())))
-    except (ValueError, FileNotFoundError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         raise SystemExit(f"benchmark_peers: {error}") from error
 
 

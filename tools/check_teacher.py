@@ -21,7 +21,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         check_teacher(args.config, args.images, args.min_map, args.cfg_options)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f"check_teacher: {error}") from error
 
 

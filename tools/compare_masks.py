@@ -23,7 +23,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         compare_masks(args.config, args.images, args.psi, args.out, args.split, args.cfg_options, args.checkpoint)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f"compare_masks: {error}") from error
 
 

@@ -22,7 +22,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         written = export_student(args.checkpoint, args.out, args.config, args.onnx, args.shape)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f"export_student: {error}") from error
     print("\n".join(f"{path} ({path.stat().st_size / 1e6:.1f} MB)" for path in written))
 

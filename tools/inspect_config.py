@@ -23,7 +23,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         print(overview(args.config, args.shape, args.cfg_options))
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f"inspect_config: {error}") from error
 
 

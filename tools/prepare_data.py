@@ -27,7 +27,7 @@ def main() -> None:
 
             sys.exit(0 if report(args.name, root, args.config) else 1)
         print(prepare(args.name, root, args.seed, args.train, args.val, args.force))
-    except (OSError, ValueError) as error:
+    except (ValueError, OSError) as error:
         parser.error(str(error))
 
 

@@ -23,7 +23,7 @@ def main() -> None:
     args.out = args.out or f"work_dirs/results/{Path(args.plan).stem}"
     try:
         print(results(**vars(args)))
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         raise SystemExit(f"results: {error}") from error
 
 

@@ -12,7 +12,8 @@ import torch
 
 from det_distill.bench.turns import milliseconds, ratio, timed
 from det_distill.bench.untrained import drawn
-from det_distill.overview import begun, distiller_of, made_up, table
+from det_distill.dry_run import begun, go_back, made_up
+from det_distill.overview import distiller_of, table
 from det_distill.refusals import at_least
 
 HEAD = ["config", "student, ms", "teacher, ms", "distilled, ms", "distilled / student", "overhead"]
@@ -84,25 +85,20 @@ class _Race:
         self.model = model.to(device)
         begun(self.model)
         self.watch = self.model.teachers.watch
-        inputs, samples = made_up(size, batch)
-        self.inputs, self.samples = inputs.to(device), [one.to(device) for one in samples]
+        self.images = made_up(size, batch, device=device)
         self.device, self.teacher = device, 0.0
 
     def run(self) -> Times:
         own = timed(self._alone, self.device)
         self.teacher = 0.0
         with patch.object(self.model.teachers, "watch", self._watched):
-            whole = timed(lambda: self._back(self.model.loss(self.inputs, self.samples)), self.device)
+            whole = timed(lambda: go_back(self.model, self.model.loss(*self.images)), self.device)
         return own, self.teacher, whole
 
     def _alone(self) -> None:
-        self._back(self.model.student.loss(*self.model.shrink(self.inputs, self.samples)[1:]))
+        go_back(self.model, self.model.student.loss(*self.model.shrink(*self.images)[1:]))
 
     def _watched(self, *args: Any) -> Any:
         shown: list[Any] = []
         self.teacher += timed(lambda: shown.append(self.watch(*args)), self.device)
         return shown[0]
-
-    def _back(self, losses: dict[str, Any]) -> None:
-        self.model.parse_losses(losses)[0].backward()
-        self.model.zero_grad()

@@ -15,8 +15,9 @@ from mmdet.registry import MODELS
 from det_distill.bench.plot import plot
 from det_distill.bench.turns import in_turns
 from det_distill.bench.untrained import drawn
-from det_distill.configs import opened
-from det_distill.overview import begun, made_up, table
+from det_distill.configs import opened_distiller
+from det_distill.dry_run import begun, go_back, made_up
+from det_distill.overview import table
 from det_distill.refusals import at_least
 
 SHAPE, IMAGES, BOXES = (240, 320), 2, 8  # of every point, but in what grows
@@ -55,7 +56,7 @@ def growth(
     at_least("rounds", rounds, 1)
     with TemporaryDirectory() as weights:
         options = dict(cfg_options or {}) | drawn(config, weights, cfg_options)
-        model = opened(config, options).model
+        model = opened_distiller(config, options).model
         points = {axis: dict(_points(axis, model, device)) for axis in ("pixels", *GROWING)}
     calls = {
         (axis, amount, which): call
@@ -110,12 +111,10 @@ def _calls(
     model: Any, shape: Sequence[int], images: int, boxes: int, device: str
 ) -> tuple[Callable[[], None], Callable[[], None]]:
     begun(model.to(device))
-    inputs, samples = made_up((shape[0], shape[1]), images, boxes)
-    inputs, samples = inputs.to(device), [one.to(device) for one in samples]
+    given = made_up((shape[0], shape[1]), images, boxes, device)
 
     def step(losses: Callable[..., Any]) -> None:
-        model.parse_losses(losses(inputs, samples))[0].backward()
-        model.zero_grad()
+        go_back(model, losses(*given))
 
     return partial(step, model.student.loss), partial(step, model.loss)
 

@@ -19,7 +19,8 @@ from det_distill.bench.turns import in_turns, milliseconds, ratio
 from det_distill.bench.untrained import weights_of, without_files
 from det_distill.building import build_detector
 from det_distill.configs import load_config
-from det_distill.overview import made_up, table
+from det_distill.dry_run import go_back, made_up
+from det_distill.overview import table
 from det_distill.weights import load_strictly
 
 STUDENT, FEATURES = "student alone", "teacher, backbone and neck"
@@ -98,16 +99,16 @@ def contest(
         ImportError: MMRazor is not installed.
     """
     with TemporaryDirectory() as folder:
-        register_all_modules()
-        weights = weights_of(teacher, Path(folder, "teacher.pth"))
-        pair = _Pair(student, teacher, weights)
+        weights = Path(folder, "teacher.pth")
+        pair = _Pair(student, teacher, str(weights))
+        weights_of(teacher, weights)
         models = {name: make(pair).to(device) for name, make in CONTESTANTS.items()}
-        images = _images(shape, batch, device)
+        images = made_up((shape[0], shape[1]), batch, device=device)
         calls = {name: partial(_step, name, model, *images) for name, model in models.items()}
         times = in_turns(calls, steps, device)
         sizes = {name: _size(model, Path(folder, "size.pth")) for name, model in models.items()}
         del models, calls
-        args = (student, teacher, weights, shape, batch, device)
+        args = (student, teacher, str(weights), shape, batch, device)
         with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
             peaks = {name: pool.apply(_peak, (name, *args)) for name in CONTESTANTS}
     if out:
@@ -129,18 +130,12 @@ def _mega(count: int) -> str:
     return f"{count / 1e6:.1f}"
 
 
-def _images(shape: Sequence[int], batch: int, device: str) -> tuple[Any, list[Any]]:
-    inputs, samples = made_up((shape[0], shape[1]), batch)
-    return inputs.to(device), [one.to(device) for one in samples]
-
-
 def _step(name: str, model: Any, inputs: Any, samples: list[Any]) -> None:
     if name == FEATURES:
         with torch.no_grad():
             model.extract_feat(inputs)
         return
-    model.parse_losses(model.loss(inputs, samples))[0].backward()
-    model.zero_grad()
+    go_back(model, model.loss(inputs, samples))
 
 
 def _size(model: nn.Module, file: Path) -> int:
@@ -153,7 +148,7 @@ def _peak(name: str, student: str, teacher: str, weights: str, shape: Sequence[i
     import det_distill.plugins  # noqa: F401 - in a process of its own
 
     pair = _Pair(student, teacher, weights)
-    images = _images(shape, batch, device)
+    images = made_up((shape[0], shape[1]), batch, device=device)
 
     def run() -> None:
         model = CONTESTANTS[name](pair).to(device)

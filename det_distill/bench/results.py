@@ -14,9 +14,12 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from mmengine.runner import find_latest_checkpoint
+
 from det_distill.bench.plot import plot_curves
+from det_distill.compat.whole_files import WholeFiles
 from det_distill.configs import read_config
-from det_distill.demo import table
+from det_distill.demo import metrics_of, table
 from det_distill.refusals import at_least, choice, only_keys
 
 KEYS = ("teacher", "alone", "methods", "budgets", "seeds", "metric", "options")
@@ -44,11 +47,10 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         options = ["--cfg-options", *self.options] if self.options else []
         self._tool("train", threads, self.config, "--work-dir", str(self.folder), "--resume", *options)
-        checkpoint = (self.folder / "last_checkpoint").read_text().strip()
-        test = self.folder / "test"
+        checkpoint, test = find_latest_checkpoint(str(self.folder)), self.folder / "test"
         self._tool("test", threads, self.config, checkpoint, "--work-dir", str(test), *options)
-        metrics = json.loads(max(test.glob("*/*.json")).read_text())
-        self.score_file.write_text(json.dumps({metric: 100 * metrics[metric], "checkpoint": checkpoint}))
+        score = {metric: 100 * metrics_of(test)[metric], "checkpoint": checkpoint}
+        WholeFiles().put_text(json.dumps(score), self.score_file)
 
     def _tool(self, name: str, threads: int, *args: str) -> None:
         command = [sys.executable, f"tools/{name}.py", *args]

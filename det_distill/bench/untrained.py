@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from det_distill.building import build_detector
-from det_distill.configs import load_config, opened
+from det_distill.configs import load_config, opened_distiller
+from det_distill.faculty import several
 
 
 def drawn(config: str, folder: str, options: Mapping[str, Any] | None = None) -> dict[str, str]:
@@ -15,12 +16,13 @@ def drawn(config: str, folder: str, options: Mapping[str, Any] | None = None) ->
 
     Raises:
         FileNotFoundError: No such config.
-        ValueError: One cannot be built.
+        ValueError: The config is no Distiller's, or a teacher cannot be built.
     """
-    teacher = opened(config, options).model.get("teacher", {})
-    several = teacher and all(isinstance(part, Mapping) for part in teacher.values())
-    ways = {f"model.teacher.{name}": part for name, part in teacher.items()} if several else {"model.teacher": teacher}
-    return {f"{way}.checkpoint": weights_of(part["config"], Path(folder, f"{way}.pth")) for way, part in ways.items()}
+    teacher = opened_distiller(config, options).model.teacher
+    ways = {"model.teacher": teacher}
+    if several(teacher):
+        ways = {f"model.teacher.{name}": one for name, one in teacher.items()}
+    return {f"{way}.checkpoint": weights_of(one["config"], Path(folder, f"{way}.pth")) for way, one in ways.items()}
 
 
 def weights_of(config: str, file: Path) -> str:

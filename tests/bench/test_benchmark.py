@@ -63,6 +63,13 @@ def test_weights_are_drawn_for_every_teacher(config: str, tmp_path: Path):
     assert all(torch.load(file).keys() == expected.keys() for file in found.values())
 
 
+@pytest.mark.parametrize("tool", [growth, lambda config: benchmark([config], shape=(64, 96), untrained=True)])
+def test_a_config_without_a_teacher_is_refused_by_name(tool, tmp_path: Path):
+    Config(dict(model=tiny.faster_rcnn())).dump(tmp_path / "alone.py")
+    with pytest.raises(ValueError, match=r"alone\.py: model\.type='FasterRCNN'; a Distiller is expected"):
+        tool(str(tmp_path / "alone.py"))
+
+
 def test_no_file_is_named_any_more():
     cfg = dict(backbone=dict(init_cfg=dict(checkpoint="a"), depth=1), heads=[dict(init_cfg=1), (dict(init_cfg=2),)])
     assert without_files(cfg) == dict(backbone=dict(depth=1), heads=[{}, ({},)])

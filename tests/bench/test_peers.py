@@ -12,6 +12,7 @@ import tiny
 pytest.importorskip("mmrazor", reason="MMRazor is a peer, installed by `make benchmark-peers`")
 from det_distill.bench import peers
 from det_distill.bench.untrained import weights_of
+from det_distill.dry_run import made_up
 
 SHAPE = (64, 96)
 
@@ -26,7 +27,7 @@ def nets(tmp_path: Path) -> tuple[str, str]:
 @pytest.mark.parametrize(("ours", "theirs"), [(peers.OURS, peers.RAZOR), (peers.OURS_HEAD, peers.RAZOR_HEAD)])
 def test_the_loss_is_one_and_the_same(nets: tuple[str, str], ours: str, theirs: str, tmp_path: Path):
     pair = peers._Pair(*nets, weights_of(nets[1], tmp_path / "teacher.pth"))
-    images = peers._images(SHAPE, 2, "cpu")
+    images = made_up(SHAPE, 2)
     own, other = (peers.CONTESTANTS[name](pair) for name in (ours, theirs))
     own.student.load_state_dict(other.student.state_dict())
     mimic = own.loss(*images)["loss_mimic"]

@@ -189,6 +189,15 @@ def test_a_flipped_bit_in_a_zip_leaves_nothing(tmp_path: Path) -> None:
     assert all_below(tmp_path) == {"set", "a.zip"}
 
 
+def test_a_zip_whose_member_has_no_name_leaves_nothing(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "a.zip", ("a", b"text"))
+    content = archive.read_bytes()
+    archive.write_bytes(content[:46].replace(b"a", b"\0", 1) + content[46:].replace(b"a", b"\0", 1))
+    with pytest.raises(ValueError, match="is truncated or damaged"), unpacked([archive], tmp_path / "set"):
+        pass
+    assert all_below(tmp_path) == {"set", "a.zip"}
+
+
 def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
     archive = zipped(tmp_path / "a.zip", ("a.txt", b"a"))
     with pytest.raises(KeyboardInterrupt), unpacked([archive], tmp_path / "set"):
