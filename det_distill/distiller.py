@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from det_distill.building import build, build_detector
 from det_distill.configs import student_model
 from det_distill.faculty import Faculty
+from det_distill.inherit import selection_of
 from det_distill.randomness import untouched
 from det_distill.ranks import idle
 from det_distill.refusals import at_least, blamed, suggestion
@@ -50,7 +51,8 @@ class Distiller(BaseDetector):
         stages: The parts of a run in which some terms teach and some modules learn, each a dict of `Stage`'s
             attributes; `StagesHook` leads through them. Outside a Runner all teach and learn until `stages.enter`.
         data_preprocessor: Used where the student's config has none.
-        init_cfg: Must be None; initialisation is the student's own.
+        init_cfg: `dict(type="WeightSelection", ...)` lets the student begin as a part of its teacher. None, or what
+            the student's own config says, for an initialisation of its own.
 
     Raises:
         ValueError: A part cannot be built or wired; names the config key, what was found and the nearest valid.
@@ -68,10 +70,8 @@ class Distiller(BaseDetector):
         task_weights: Mapping[str, float | Mapping[str, Any]] | None = None,
         stages: Sequence[Mapping[str, Any]] | None = None,
         data_preprocessor: Mapping[str, Any] | None = None,
-        init_cfg: None = None,
+        init_cfg: Mapping[str, Any] | None = None,
     ) -> None:
-        if init_cfg is not None:
-            raise ValueError("Distiller.init_cfg is unused: set it in the student's own config")
         model = student_model(dict(type="Distiller", student=student))
         if data_preprocessor is not None:
             model.setdefault("data_preprocessor", data_preprocessor)
@@ -89,6 +89,7 @@ class Distiller(BaseDetector):
             self.view = view_of(self.student, "student")
             self.teachers = Faculty(teacher, self.view, self.data_preprocessor)
             self.terms = nn.ModuleDict(wired_terms(terms, self.view, self.teachers, self.shrink.scale))
+        self.inherit = None if init_cfg is None else selection_of(init_cfg, self.view, self.teachers)
         self.stages = Stages(stages, self.student, self.terms)
         self._register_state_dict_hook(hide_prefix)
 
@@ -193,6 +194,8 @@ class Distiller(BaseDetector):
     def init_weights(self) -> None:
         """The student's initialisation, from the same random stream as without a Distiller."""
         self.student.init_weights()
+        if self.inherit:
+            self.inherit(self.student, self.teachers)
         self._is_init = True
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Distiller":

@@ -50,6 +50,8 @@ def distiller_of(
 
 def _headline(model: Any) -> str:
     lines = [f"student: {type(model.student).__name__}, fed at scale {model.shrink.scale:g}"]
+    if model.inherit:
+        lines.append(f"         {model.inherit.told(model.student, model.teachers)}")
     for name, teacher in model.teachers.items():
         title = "teacher" if len(model.teachers) == 1 else f"teacher {name}"
         lines += [

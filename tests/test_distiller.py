@@ -259,7 +259,6 @@ class TestTerms:
     [
         (dict(student=dict(config="configs/bccd/faster-rcnn_r18-hlf_fpn64.py")), "did you mean .*r18-half_fpn64.py"),
         (dict(student=dict(confg="x", config="y")), "student.confg is unknown, did you mean 'config'"),
-        (dict(init_cfg=dict(type="Pretrained")), "init_cfg is unused"),
     ],
 )
 def test_a_wrong_student_is_named(teacher, change, words):

@@ -1,0 +1,134 @@
+"""A student that begins as a part of its teacher: weight selection.
+
+Xu et al., "Initializing Models with Larger Ones" (ICLR 2024, arXiv:2311.18823), section 3: layers of the same place,
+and of each the first so many channels, everywhere the same ones ("consecutive" there), so that what one layer gives is
+what the next was trained on. A batch norm makes up for the missing summands of the layer before it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mmdet.registry import TASK_UTILS
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from det_distill.building import build
+from det_distill.faculty import Faculty
+from det_distill.refusals import blamed, choice, suggestion
+from det_distill.views.base import View
+
+
+@TASK_UTILS.register_module()
+class WeightSelection:
+    """Gives a student's layers the first channels of its teacher's layers of the same name.
+
+    A layer is inherited whole or not at all: it keeps its own initialisation where the teacher has none of that name,
+    a narrower one, or one of another kernel.
+
+    Args:
+        teacher: Whose weights, of several teachers; by default the first's.
+        skip: Dotted paths of the student's modules that keep their own initialisation.
+    """
+
+    def __init__(self, teacher: str | None = None, skip: Sequence[str] = ()) -> None:
+        if isinstance(skip, str) or not all(isinstance(one, str) for one in skip):
+            raise ValueError(f"skip={skip!r:.80}; a list of dotted paths of the student's modules is expected")
+        self.teacher, self.skip = teacher, tuple(skip)
+
+    def check(self, student: View, teachers: Faculty) -> None:
+        """Whether there is anything to inherit.
+
+        Raises:
+            ValueError: The teacher or a skipped module is unknown, the two tell other classes apart and no layer is
+                skipped, or no layer fits.
+        """
+        if self.teacher is not None:
+            choice("teacher", self.teacher, teachers)
+        modules = dict(student.detector.named_modules())
+        for path in self.skip:
+            if path not in modules:
+                raise ValueError(f"skip names '{path}', no module of the student{suggestion(path, modules)}")
+        its, own = self._source(teachers).view.classes, student.classes
+        if its != own and not self.skip:
+            raise ValueError(
+                f"the teacher knows {its} classes, the student {own}: name the layers that tell them apart in "
+                "skip, as ['roi_head.bbox_head.fc_cls', 'roi_head.bbox_head.fc_reg']"
+            )
+        if not dict(self.selected(student.detector, teachers)):
+            raise ValueError("no layer of the student has a teacher's of its name that is as wide or wider")
+
+    def selected(self, student: nn.Module, teachers: Faculty) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Each layer that inherits, with the parts of the teacher's weights that fit it, views of them."""
+        source = dict(self._source(teachers).detector.named_modules())
+        for path, layer in student.named_modules():
+            own = _own(layer)
+            if not own or path not in source or any(f"{path}.".startswith(f"{one}.") for one in self.skip):
+                continue
+            given = _own(source[path])
+            parts = {name: part(given[name], value.shape) for name, value in own.items() if name in given}
+            found = {name: one for name, one in parts.items() if one is not None}
+            if found.keys() == own.keys():
+                yield path, found
+
+    def __call__(self, student: nn.Module, teachers: Faculty) -> None:
+        """Overwrite the student's weights, and log how many layers inherit."""
+        layers = dict(student.named_modules())
+        for path, found in self.selected(student, teachers):
+            for name, value in _own(layers[path]).items():
+                value.copy_(found[name])
+        print_log(f"the student {self.told(student, teachers)}", "current")
+
+    def told(self, student: nn.Module, teachers: Faculty) -> str:
+        """How much is inherited, in words."""
+        count, whole = (
+            sum(1 for _ in self.selected(student, teachers)),
+            sum(1 for one in student.modules() if _own(one)),
+        )
+        name = f" {self.teacher}" if self.teacher else ""
+        return f"begins with the first channels of {count} of {whole} layers of the teacher{name}"
+
+    def _source(self, teachers: Faculty) -> Any:
+        return teachers.first if self.teacher is None else teachers[self.teacher]
+
+
+def selection_of(cfg: Mapping[str, Any], student: View, teachers: Faculty) -> WeightSelection:
+    """A Distiller's `init_cfg`.
+
+    Raises:
+        ValueError: It is of another type, which belongs into the student's own config, or fits the two nets nowhere.
+    """
+    with blamed("Distiller.init_cfg"):
+        if not isinstance(cfg, Mapping):
+            raise ValueError(f"{cfg!r:.80}; a dict is expected")
+        if cfg.get("type") != WeightSelection.__name__:
+            raise ValueError(
+                f"type={cfg.get('type')!r}; 'WeightSelection', others belong into the student's own config"
+            )
+        selection: WeightSelection = build(TASK_UTILS, cfg)
+        selection.check(student, teachers)
+    return selection
+
+
+def part(whole: Tensor, shape: Sequence[int]) -> Tensor | None:
+    """The first channels of a weight, of its outputs and inputs; None where it has not so many, or another kernel.
+
+    A linear layer's inputs may be maps laid flat, (C, H, W): the first of them are then the first channels whole.
+
+    Example:
+        >>> import torch
+        >>> part(torch.arange(6).view(2, 3), (1, 2))
+        tensor([[0, 1]])
+        >>> part(torch.zeros(8, 8, 3, 3), (4, 4, 1, 1)), part(torch.zeros(4), (8,))
+        (None, None)
+    """
+    if whole.ndim != len(shape) or tuple(whole.shape[2:]) != tuple(shape[2:]):
+        return None
+    if any(size > most for size, most in zip(shape, whole.shape, strict=True)):
+        return None
+    return whole[tuple(slice(size) for size in shape)]
+
+
+def _own(layer: nn.Module) -> dict[str, Tensor]:
+    """A layer's own weights and statistics, as its state dict holds them, without those of the layers below it."""
+    state: Mapping[str, Tensor] = layer.state_dict()
+    return {name: state[name] for name in state if "." not in name}
