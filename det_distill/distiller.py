@@ -9,23 +9,22 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mmdet.models.detectors.base import BaseDetector
-from mmdet.registry import MODELS, TASK_UTILS
+from mmdet.registry import MODELS
 from mmengine.dist import get_world_size
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
-from det_distill.building import build, build_detector
+from det_distill.building import build_detector
 from det_distill.configs import student_model
 from det_distill.faculty import Faculty
 from det_distill.inherit import selection_of
 from det_distill.randomness import untouched
 from det_distill.ranks import idle
-from det_distill.refusals import at_least, blamed, suggestion
 from det_distill.resolution import Shrink
 from det_distill.scene import Scene
-from det_distill.schedules import factor
 from det_distill.stages import Stages
 from det_distill.state import heads_of_rpn, hide_prefix, restore_prefix
+from det_distill.task_weights import TaskWeights
 from det_distill.teacher import Teacher
 from det_distill.terms.base import Batch
 from det_distill.views.base import ROIS, TRAINING
@@ -79,9 +78,7 @@ class Distiller(BaseDetector):
         super().__init__(data_preprocessor=own.data_preprocessor)
         self.student = own
         self.shrink = Shrink(student.get("scale", 1), own.data_preprocessor)
-        if not isinstance(task_weights, Mapping | None):
-            raise ValueError(f"task_weights={task_weights!r:.80}; a dict of numbers or schedules is expected")
-        self.task_weights = {key: _task_weight(key, given) for key, given in (task_weights or {}).items()}
+        self.task_weights = TaskWeights(task_weights)
         self.saves_adapters = False  # AdapterStateHook sets it
         self.audit: tuple[str, Callable[..., None]] | None = None  # GradientReportHook sets it: a tap and who looks
         self.guard: Callable[[Tensor, dict[str, Tensor]], Any] | None = None  # FiniteLossesHook sets it
@@ -139,7 +136,7 @@ class Distiller(BaseDetector):
             return self._no_task(inputs), self.view.run(inputs, [*taps, *(tap for tap in look if tap in parts)])
         with self.view.record((*taps, *look)) as seen:
             losses = self.student.loss(inputs, samples)
-        return (self._weighted(losses) if task else self._no_task(inputs)), seen
+        return (self.task_weights(losses) if task else self._no_task(inputs)), seen
 
     def _no_task(self, inputs: Tensor) -> dict[str, Any]:
         return dict(loss_task=idle(self.student, inputs)) if get_world_size() > 1 else {}
@@ -148,18 +145,6 @@ class Distiller(BaseDetector):
         if key in losses:
             raise ValueError(f"the student already logs '{key}'; give that term another name")
         losses[key] = value
-
-    def _weighted(self, losses: dict[str, Any]) -> dict[str, Any]:
-        for key, given in self.task_weights.items():
-            weight = factor(given) if callable(given) else given
-            if key not in losses:
-                raise ValueError(
-                    f"task_weights.{key} names none of the student's losses{suggestion(key, losses)}; it logs "
-                    f"{', '.join(losses)}"
-                )
-            found = losses[key]
-            losses[key] = [one * weight for one in found] if isinstance(found, list | tuple) else found * weight
-        return losses
 
     def _demand_hook(self) -> None:
         """In a Runner, adapters that no hook saves and stages that none enters would be lost: say so at once."""
@@ -207,9 +192,3 @@ class Distiller(BaseDetector):
             heads_of_rpn(state_dict, prefix)
         restore_prefix(self.terms, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def _task_weight(key: str, given: float | Mapping[str, Any]) -> Any:
-    """A number, or the schedule that a config describes."""
-    with blamed(f"task_weights.{key}"):
-        return build(TASK_UTILS, given) if isinstance(given, Mapping) else at_least("weight", given, 0)

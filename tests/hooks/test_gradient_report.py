@@ -15,6 +15,7 @@ from torch import Tensor
 import tiny
 from det_distill.hooks import gradient_report
 from det_distill.hooks.gradient_report import GradientReportHook
+from det_distill.task_weights import TaskWeights
 
 SCORES = dict(type="WeightedSoftLabels", head="roi", weight=0.5)
 
@@ -125,7 +126,7 @@ def test_a_term_without_a_gradient_is_reported_as_0_and_suggests_nothing(teacher
 def test_a_task_without_a_gradient_is_said(teacher):
     model = built(teacher, imitation=tiny.imitation())
     keys = ("loss_rpn_cls", "loss_rpn_bbox", "loss_cls", "loss_bbox")
-    model.task_weights = dict.fromkeys(keys, 0.0)
+    model.task_weights = TaskWeights(dict.fromkeys(keys, 0.0))
     rows, said = report(model)
     assert rows["imitation"]["grad_ratio"] == float("inf")
     assert "the task has no gradient on 'backbone'" in said
