@@ -1,101 +1,19 @@
-"""Many runs of one plan, and one table: how much of the gap to its teacher each method closes.
-
-Each run is a command of `tools/`, in a folder of its own beside its log; what is done is not done again.
-"""
+"""Many runs of one plan, and one table: how much of the gap to its teacher each method closes."""
 
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
 
-from mmengine.runner import find_latest_checkpoint
-
+from det_distill.bench.plan import Plan, Run
 from det_distill.bench.plot import plot_curves
-from det_distill.compat.whole_files import WholeFiles
-from det_distill.configs import read_config
-from det_distill.demo import metrics_of, table
-from det_distill.refusals import at_least, choice, only_keys
+from det_distill.demo import table
+from det_distill.refusals import at_least, choice
 
-KEYS = ("teacher", "alone", "methods", "budgets", "seeds", "metric", "options")
 HEAD = ("budget", "method", "seeds", "AP", "share of the gap", "config")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training and the test of what it made."""
-
-    config: str
-    folder: Path
-    options: tuple[str, ...]
-
-    @property
-    def score_file(self) -> Path:
-        return self.folder / "score.json"
-
-    def execute(self, metric: str, threads: int) -> None:
-        """Train from where a run before was interrupted, test, and write the score last.
-
-        Raises:
-            subprocess.CalledProcessError: One of them failed; its log lies in the folder.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        options = ["--cfg-options", *self.options] if self.options else []
-        self._tool("train", threads, self.config, "--work-dir", str(self.folder), "--resume", *options)
-        checkpoint, test = find_latest_checkpoint(str(self.folder)), self.folder / "test"
-        self._tool("test", threads, self.config, checkpoint, "--work-dir", str(test), *options)
-        score = {metric: 100 * metrics_of(test)[metric], "checkpoint": checkpoint}
-        WholeFiles().put_text(json.dumps(score), self.score_file)
-
-    def _tool(self, name: str, threads: int, *args: str) -> None:
-        command = [sys.executable, f"tools/{name}.py", *args]
-        with (self.folder / f"{name}.log").open("a") as log:
-            environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-            subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT, env=environment)
-
-    def score(self, metric: str) -> float | None:
-        """In per cent; None before it is done."""
-        found: float | None = json.loads(self.score_file.read_text())[metric] if self.score_file.is_file() else None
-        return found
-
-
-class Plan:
-    """A file of `KEYS`: the configs of a teacher, of the student alone and of methods, budgets, seeds and a metric.
-
-    `budgets` are `--cfg-options` by name, `options` those of every run; `alone` is a method of that name.
-
-    Raises:
-        FileNotFoundError: No such file.
-        ValueError: A key is unknown or absent.
-    """
-
-    def __init__(self, file: str, out: Path) -> None:
-        plan = read_config(file, "plan").to_dict()
-        only_keys(plan, KEYS, file)
-        for key in KEYS[:5]:
-            if key not in plan:
-                raise ValueError(f"{file} has no '{key}'; {', '.join(KEYS[:5])} are expected")
-        self.out, self.metric = out, plan.get("metric", "coco/bbox_mAP")
-        self.budgets, self.seeds = plan["budgets"], list(plan["seeds"])
-        self.methods = {"alone": plan["alone"]} | plan["methods"]
-        self.options = plan.get("options", {})
-        self.teacher = Run(plan["teacher"], out / "teacher", _options(self.options))
-
-    def run(self, budget: str, method: str, seed: int) -> Run:
-        """A student's run; its teacher is the plan's, wherever the config looks for one."""
-        options = self.options | self.budgets[budget] | {"randomness.seed": seed}
-        if method != "alone":
-            options |= {"model.teacher.checkpoint": str(self.out / "teacher" / "teacher.pth")}
-        return Run(self.methods[method], self.out / budget / method / str(seed), _options(options))
-
-
-def _options(given: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(f"{key}={value}" for key, value in given.items())
 
 
 def results(
@@ -130,12 +48,13 @@ def results(
     """
     at_least("jobs", jobs, 1)
     known = Plan(plan, Path(out))
-    chosen = [
-        known.run(budget, method, seed)
-        for budget in ([choice("budgets", one, [*known.budgets]) for one in budgets] if budgets else known.budgets)
-        for seed in seeds or known.seeds
-        for method in ([choice("methods", one, [*known.methods]) for one in methods] if methods else known.methods)
-    ]
+    lengths = [choice("budgets", one, [*known.budgets]) for one in budgets] if budgets else [*known.budgets]
+    ways = [choice("methods", one, [*known.methods]) for one in methods] if methods else [*known.methods]
+    chosen = [known.run(length, way, seed) for length in lengths for seed in seeds or known.seeds for way in ways]
+    if not table_only:
+        for length in lengths:
+            for way in ways:
+                known.prepare(length, way)
     failed = [] if table_only else _do(known, chosen, jobs)
     told = _told(known)
     Path(out).mkdir(parents=True, exist_ok=True)
@@ -157,9 +76,8 @@ def _do(plan: Plan, runs: Sequence[Run], jobs: int) -> list[str]:
     if plan.teacher.score(plan.metric) is None:
         plan.teacher.execute(plan.metric, os.cpu_count() or 1)
     made = json.loads(plan.teacher.score_file.read_text())["checkpoint"]
-    link = plan.out / "teacher" / "teacher.pth"
-    link.unlink(missing_ok=True)
-    link.symlink_to(Path(made).resolve())
+    plan.weights.unlink(missing_ok=True)
+    plan.weights.symlink_to(Path(made).resolve())
 
     def attempt(run: Run) -> str | None:
         print(f"{run.config} in {run.folder}", flush=True)

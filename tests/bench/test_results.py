@@ -6,18 +6,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mmengine.config import Config
 
-from det_distill.bench import results as made
-from det_distill.bench.results import Plan, results, spread
+from det_distill.bench import plan as plans
+from det_distill.bench.plan import Plan, stretch
+from det_distill.bench.results import results, spread
+
+ROOT = Path(__file__).parents[2]
+PLANS = sorted((ROOT / "configs" / "results").glob("*.py"))
 
 PLAN = """
 teacher = "teacher.py"
-alone = "alone.py"
-methods = {"imitation": "near.py", "hint": "hint.py"}
-budgets = dict(short={}, long={"train_cfg.max_epochs": 24})
+alone = "{0}/alone.py"
+methods = {{"imitation": "{0}/near.py", "hint": "{0}/hint.py"}}
+budgets = dict(short={{}}, long={{"train_cfg.max_epochs": 24}})
 seeds = [0, 1]
 """
-SCORES = {"teacher.py": 0.6, "alone.py": 0.5, "near.py": 0.58, "hint.py": 0.45}  # and a hundredth more with seed 1
+ALONE = "model = dict(type='RetinaNet', depth=18)\ntrain_cfg = dict(max_epochs=6)"
+METHOD = """
+model = dict(
+    type="Distiller", student=dict(type="Other"), teacher=dict(config="other.py"), terms=dict(a=dict(weight=1))
+)
+train_cfg = dict(max_epochs=99)
+custom_imports = dict(imports=["json"])
+custom_hooks = [dict(type="MethodsHook")]
+"""
+SCORES = {"teacher": 0.6, "alone": 0.5, "imitation": 0.58, "hint": 0.45}  # and a hundredth more with seed 1
 
 
 @pytest.fixture
@@ -28,27 +42,29 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     def run(command: list[str], stdout: Any, **_: Any) -> None:
         asked.append(command)
         stdout.write("log\n")
-        folder, config = Path(command[command.index("--work-dir") + 1]), command[2]
+        folder = Path(command[command.index("--work-dir") + 1])
+        method = next(name for name in SCORES if name in folder.parts)
         if command[1] == "tools/train.py":
-            if "broken" in config:
+            if (folder.parent / "stop").exists():
                 raise subprocess.CalledProcessError(1, command)
             (folder / "epoch_6.pth").touch()
             (folder / "last_checkpoint").write_text(str(folder / "epoch_6.pth"))
             (folder / "time" / "vis_data").mkdir(parents=True)
-            lines = [{"loss": 1, "step": 5}, {"coco/bbox_mAP": SCORES[config] / 2, "step": 6}]
+            lines = [{"loss": 1, "step": 5}, {"coco/bbox_mAP": SCORES[method] / 2, "step": 6}]
             (folder / "time" / "vis_data" / "scalars.json").write_text("\n".join(map(json.dumps, lines)))
         else:
             (folder / "time").mkdir(parents=True)
-            score = SCORES[config] + 0.01 * ("randomness.seed=1" in command)
+            score = SCORES[method] + 0.01 * ("randomness.seed=1" in command)
             (folder / "time" / "time.json").write_text(json.dumps({"coco/bbox_mAP": score}))
 
-    monkeypatch.setattr(made.subprocess, "run", run)
+    monkeypatch.setattr(plans.subprocess, "run", run)
     return asked
 
 
 @pytest.fixture
 def plan(tmp_path: Path) -> str:
-    (tmp_path / "plan.py").write_text(PLAN)
+    for name, text in (("alone", ALONE), ("near", METHOD), ("hint", METHOD), ("plan", PLAN.format(tmp_path))):
+        (tmp_path / f"{name}.py").write_text(text)
     return str(tmp_path / "plan.py")
 
 
@@ -69,15 +85,46 @@ def test_the_table_tells_shares_worked_out_by_hand(plan: str, commands: list[lis
 
 
 def test_a_run_has_its_budget_seed_and_the_plans_teacher(plan: str, commands: list[list[str]], tmp_path: Path):
-    results(plan, str(tmp_path / "out"), budgets=["long"], methods=["hint"], seeds=[1])
-    teacher, _, train, test = commands
+    out = tmp_path / "out"
+    results(plan, str(out), budgets=["long"], methods=["alone", "hint"], seeds=[1])
+    teacher, _, alone, _, hint, _ = commands
     assert "--cfg-options" not in teacher
-    for command in (train, test):
-        given = command[command.index("--cfg-options") + 1 :]
-        checkpoint = tmp_path / "out" / "teacher" / "teacher.pth"
-        assert given == ["train_cfg.max_epochs=24", "randomness.seed=1", f"model.teacher.checkpoint={checkpoint}"]
-        assert checkpoint.resolve() == (tmp_path / "out" / "teacher" / "epoch_6.pth").resolve()
-    assert "--resume" in train
+    assert alone[2] == str(tmp_path / "alone.py")
+    assert alone[alone.index("--cfg-options") + 1 :] == ["train_cfg.max_epochs=24", "randomness.seed=1"]
+    assert hint[hint.index("--cfg-options") + 1 :] == ["randomness.seed=1"]
+    assert "--resume" in alone
+    assert (out / "teacher" / "teacher.pth").resolve() == (out / "teacher" / "epoch_6.pth").resolve()
+    cfg = Config.fromfile(hint[2])
+    assert cfg.model == dict(
+        type="Distiller",
+        student=dict(model=dict(type="RetinaNet", depth=18)),
+        teacher=dict(config="teacher.py", checkpoint=str(out / "teacher" / "teacher.pth")),
+        terms=dict(a=dict(weight=1)),
+    )
+    assert (cfg.train_cfg.max_epochs, cfg.custom_hooks) == (24, [dict(type="MethodsHook")])
+
+
+def test_cosines_end_with_their_stages():
+    cosine = dict(type="CosineAnnealingLR", T_max=1)
+    stages = [
+        dict(until=2, param_scheduler=[dict(type="LinearLR"), dict(cosine)]),
+        dict(param_scheduler=[dict(cosine)]),
+    ]
+    stretch([*stages, dict()], 24)
+    assert [stage["param_scheduler"][-1]["T_max"] for stage in stages] == [2, 22]
+
+
+@pytest.mark.parametrize("file", PLANS, ids=lambda file: file.stem)
+def test_on_its_own_pair_a_method_is_trained_as_its_config_says(file: Path, tmp_path: Path, monkeypatch):
+    """Of a shipped plan, all but the checkpoint's place is what `tools/train.py` of the method's config would do."""
+    monkeypatch.chdir(ROOT)
+    plan = Plan(str(file), tmp_path)
+    own = [name for name, config in plan.methods.items() if name != "alone" and f"/{file.stem}_" in config]
+    for name in own:
+        expected, found = Config.fromfile(plan.methods[name]), plan.taught("short", name)
+        expected.model.teacher.checkpoint = str(plan.weights)
+        expected.model.student = dict(model=expected.model.student)
+        assert found.to_dict() == expected.to_dict(), name
 
 
 def test_what_is_done_is_not_done_again(plan: str, commands: list[list[str]], tmp_path: Path):
@@ -90,21 +137,29 @@ def test_what_is_done_is_not_done_again(plan: str, commands: list[list[str]], tm
 
 
 def test_a_run_that_fails_is_named_and_the_others_are_done(plan: str, commands: list[list[str]], tmp_path: Path):
-    Path(plan).write_text(PLAN.replace("near.py", "broken.py"))
+    folder = tmp_path / "out" / "short" / "imitation"
+    folder.mkdir(parents=True)
+    (folder / "stop").touch()
     with pytest.raises(RuntimeError, match=r"2 of 4 runs failed; see the logs in .*short/imitation/0, .*imitation/1"):
         results(plan, str(tmp_path / "out"), budgets=["short"], methods=["imitation", "hint"])
     assert cells((tmp_path / "out" / "results.md").read_text(), "short", "hint")[0] == "2"
+
+
+def test_a_method_without_a_distiller_is_refused(plan: str, tmp_path: Path):
+    (tmp_path / "near.py").write_text(ALONE)
+    with pytest.raises(ValueError, match=r"^methods\.imitation: model\.type='RetinaNet'; a Distiller is expected"):
+        results(plan, str(tmp_path / "out"))
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         (("seeds", "seed"), r"plan\.py\.seed is unknown, did you mean 'seeds'\?"),
-        (('alone = "alone.py"', ""), "has no 'alone'; teacher, alone, methods, budgets, seeds are expected"),
+        (('alone = "{0}/alone.py"', ""), "has no 'alone'; teacher, alone, methods, budgets, seeds are expected"),
     ],
 )
 def test_a_wrong_plan_is_refused_and_its_key_named(plan: str, change: tuple[str, str], told: str, tmp_path: Path):
-    Path(plan).write_text(PLAN.replace(*change))
+    Path(plan).write_text(PLAN.replace(*change).format(tmp_path))
     with pytest.raises(ValueError, match=told):
         results(plan, str(tmp_path / "out"))
 
@@ -114,11 +169,10 @@ def test_a_wrong_choice_is_refused_and_the_nearest_named(plan: str, tmp_path: Pa
         results(plan, str(tmp_path / "out"), methods=["hnit"])
 
 
-@pytest.mark.parametrize("file", sorted((Path(__file__).parents[2] / "configs" / "results").glob("*.py")), ids=str)
+@pytest.mark.parametrize("file", PLANS, ids=lambda file: file.stem)
 def test_shipped_plans_name_configs_that_are_there(file: Path, tmp_path: Path):
     plan = Plan(str(file), tmp_path)
-    root = file.parents[2]
-    assert all((root / one).is_file() for one in (plan.teacher.config, *plan.methods.values()))
+    assert all((ROOT / one).is_file() for one in (plan.teacher.config, *plan.methods.values()))
 
 
 def test_one_value_has_no_spread():
