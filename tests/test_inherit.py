@@ -164,3 +164,15 @@ def test_the_tool_tells_how_much_is_inherited(teacher: dict[str, str], tmp_path:
     Config(dict(model=model)).dump(tmp_path / "distil.py")
     done = tiny.tool("inspect_config", tmp_path / "distil.py", "--shape", 64, 96)
     assert "begins with the first channels of 55 of 55 layers of the teacher" in done.stdout
+
+
+def test_the_recipe_is_the_combination_with_another_beginning_and_that_alone_is_to_be_had_too():
+    combined, recipe, alone = (
+        tiny.shipped(name).model.to_dict()
+        for name in ("combined/bccd_r18_r18-half", "recipe/bccd_r18_r18-half", "recipe/bccd_r18_r18-half_selection")
+    )
+    assert recipe == combined | dict(init_cfg=SELECTION)
+    assert alone == recipe | dict(terms={}, task_weights=None)
+    built = tiny.shipped_distiller("recipe/bccd_r18_r18-half")
+    assert built.inherit.told(built.student, built.teachers).startswith("begins with the first channels of 55 of 55")
+    assert not tiny.shipped_distiller("recipe/bccd_r18_r18-half_selection").terms

@@ -24,6 +24,8 @@ methods = {
     "neuron selection": "configs/mobileid/bccd_r18_r18-half.py",
     "triplets": "configs/triplet/bccd_r18_r18-half.py",
     "combined": "configs/combined/bccd_r18_r18-half.py",
+    "weight selection": "configs/recipe/bccd_r18_r18-half_selection.py",
+    "recipe": "configs/recipe/bccd_r18_r18-half.py",
 }
 budgets = dict(
     short={},  # the configs' own 6 epochs
