@@ -55,9 +55,17 @@ class TwoStageView(View):
         super().__init__(detector, side)
         self.bare = isinstance(detector, RPN)
         self.has_rois = not self.bare
-        if isinstance(self.head, nn.ModuleList):
+        if not hasattr(self.rpn, "prior_generator"):
+            raise ValueError(f"the {side}'s rpn_head is a {type(self.rpn).__name__}; one with anchors is expected")
+        head = None if self.bare else getattr(self.detector.roi_head, "bbox_head", None)
+        if isinstance(head, nn.ModuleList):
             raise ValueError(
                 f"the {side}'s {type(self.detector.roi_head).__name__} is a cascade; one bbox_head is expected"
+            )
+        if not self.bare and not hasattr(head, "num_classes"):
+            raise ValueError(
+                f"the {side}'s roi_head.bbox_head is a {type(head).__name__} in a "
+                f"{type(self.detector.roi_head).__name__}; a box head, which knows a number of classes, is expected"
             )
 
     @staticmethod

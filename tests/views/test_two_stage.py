@@ -269,6 +269,26 @@ def test_other_families_are_refused_by_name(name: str, said: str):
         view_of(other_family(name), "student")
 
 
+@pytest.mark.parametrize(
+    ("part", "stranger", "said"),
+    [
+        (
+            "roi_head.bbox_head",
+            "roi_head.bbox_roi_extractor",
+            r"roi_head\.bbox_head is a SingleRoIExtractor in a Stand",
+        ),
+        ("roi_head", "neck", r"roi_head\.bbox_head is a NoneType in a FPN; a box head, which knows"),
+        ("rpn_head", "roi_head.bbox_head", r"rpn_head is a Shared2FCBBoxHead; one with anchors is expected"),
+    ],
+)
+def test_a_part_in_the_place_of_a_head_is_refused_by_name(part: str, stranger: str, said: str):
+    detector = deepcopy(built("fpn"))
+    above, _, name = part.rpartition(".")
+    setattr(detector.get_submodule(above), name, detector.get_submodule(stranger))
+    with pytest.raises(ValueError, match=said):
+        TwoStageView(detector, "student")
+
+
 def test_every_stable_name_is_shown_by_a_detector_with_a_neck():
     names = TwoStageView(built("fpn"), "student").names()
     assert set(names) == NAMES
