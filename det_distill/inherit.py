@@ -39,8 +39,8 @@ class WeightSelection:
         """Whether there is anything to inherit.
 
         Raises:
-            ValueError: The teacher or a skipped module is unknown, the two tell other classes apart and no layer is
-                skipped, or no layer fits.
+            ValueError: The teacher or a skipped module is unknown, no layer is skipped though the two have other
+                classes or anchors, or no layer fits.
         """
         if self.teacher is not None:
             choice("teacher", self.teacher, teachers)
@@ -48,12 +48,16 @@ class WeightSelection:
         for path in self.skip:
             if path not in modules:
                 raise ValueError(f"skip names '{path}', no module of the student{suggestion(path, modules)}")
-        its, own = self._source(teachers).view.classes, student.classes
-        if its != own and not self.skip:
-            raise ValueError(
-                f"the teacher knows {its} classes, the student {own}: name the layers that tell them apart in "
-                "skip, as ['roi_head.bbox_head.fc_cls', 'roi_head.bbox_head.fc_reg']"
-            )
+        source = self._source(teachers).view
+        for what, its, own in (
+            ("classes", source.classes, student.classes),
+            ("anchors a cell", source.priors.num_base_priors, student.priors.num_base_priors),
+        ):
+            if its != own and not self.skip:
+                raise ValueError(
+                    f"the teacher has {its} {what}, the student {own}: name the layers that judge them in skip, as "
+                    "['roi_head.bbox_head.fc_cls', 'roi_head.bbox_head.fc_reg']"
+                )
         if not dict(self.selected(student.detector, teachers)):
             raise ValueError("no layer of the student has a teacher's of its name that is as wide or wider")
 
@@ -80,10 +84,8 @@ class WeightSelection:
 
     def told(self, student: nn.Module, teachers: Faculty) -> str:
         """How much is inherited, in words."""
-        count, whole = (
-            sum(1 for _ in self.selected(student, teachers)),
-            sum(1 for one in student.modules() if _own(one)),
-        )
+        count = sum(1 for _ in self.selected(student, teachers))
+        whole = sum(1 for one in student.modules() if _own(one))
         name = f" {self.teacher}" if self.teacher else ""
         return f"begins with the first channels of {count} of {whole} layers of the teacher{name}"
 

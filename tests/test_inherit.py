@@ -143,12 +143,22 @@ def test_a_wrong_selection_is_named(teacher: dict[str, str], selection: Any, wor
 def test_a_teacher_of_other_classes_wants_its_heads_skipped(tmp_path: Path):
     teacher = tiny.write_teacher(tmp_path, wide(classes=5)) | dict(check_classes=False)
     model = tiny.distiller(tiny.faster_rcnn(), teacher, init_cfg=SELECTION)
-    with pytest.raises(ValueError, match=r"the teacher knows 5 classes, the student 3: .*fc_cls.*fc_reg"):
+    with pytest.raises(ValueError, match=r"the teacher has 5 classes, the student 3: .*fc_cls.*fc_reg"):
         MODELS.build(model)
     heads = ["roi_head.bbox_head.fc_cls", "roi_head.bbox_head.fc_reg"]
     built = begun(model | dict(init_cfg=dict(SELECTION, skip=heads)))
     stock = begun(tiny.faster_rcnn())
     assert torch.equal(built.student.roi_head.bbox_head.fc_cls.weight, stock.roi_head.bbox_head.fc_cls.weight)
+
+
+def test_a_teacher_of_other_anchors_wants_its_heads_skipped(tmp_path: Path):
+    model = wide()
+    model.rpn_head.anchor_generator.scales = [4, 8]
+    teacher = tiny.write_teacher(tmp_path, model)
+    with pytest.raises(
+        ValueError, match=r"the teacher has \[6, 6, 6, 6, 6\] anchors a cell, the student \[3, 3, 3, 3, 3\]"
+    ):
+        MODELS.build(tiny.distiller(tiny.faster_rcnn(), teacher, init_cfg=SELECTION))
 
 
 def test_a_teacher_that_is_narrower_everywhere_is_refused(tmp_path: Path):
