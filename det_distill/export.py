@@ -17,6 +17,7 @@ from det_distill.compat import checkpoints
 from det_distill.compat.config_text import read_config_text
 from det_distill.configs import load_config, student_model
 from det_distill.onnx_export import export_onnx
+from det_distill.preprocess import padding
 from det_distill.stills import input_size, still_dataset
 from det_distill.weights import fill
 
@@ -65,7 +66,7 @@ def export_student(
     written = [path, path.with_suffix(".py")]
     if onnx:
         height, width = shape or input_size(cfg)
-        divisor = getattr(detector.data_preprocessor, "pad_size_divisor", 1)
+        divisor = padding(detector.data_preprocessor)[0]
         canvas = (-(-height // divisor) * divisor, -(-width // divisor) * divisor)
         written.append(path.with_suffix(".onnx"))
         print(export_onnx(detector.eval(), canvas, written[-1], _test_images(cfg, detector, canvas)))

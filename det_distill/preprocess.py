@@ -8,12 +8,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from det_distill.refusals import at_least
+
 
 def _affine(preprocessor: Any) -> tuple[Tensor, Tensor]:
     """Mean and std (3,), on the scale of 0 to 255 and in the order of the preprocessed channels."""
     if not getattr(preprocessor, "_enable_normalize", False):
         return torch.zeros(3), torch.ones(3)
     return preprocessor.mean.flatten().cpu().float(), preprocessor.std.flatten().cpu().float()
+
+
+def padding(preprocessor: Any) -> tuple[int, float]:
+    """What sides of a batch are a multiple of, and the value that lies beyond an image.
+
+    Raises:
+        ValueError: A divisor below 1 or no number, or a value that is none.
+    """
+    divisor = at_least("data_preprocessor.pad_size_divisor", getattr(preprocessor, "pad_size_divisor", 1), 1)
+    value = getattr(preprocessor, "pad_value", 0)
+    if not isinstance(value, int | float):
+        raise ValueError(f"data_preprocessor.pad_value={value!r:.80}; a number is expected")
+    return int(divisor), float(value)
 
 
 class Renormalise:
@@ -36,10 +51,9 @@ class Renormalise:
             mean_s, std_s = mean_s.flip(0), std_s.flip(0)
         self.scale = std_s / std_t  # t = (s * std_s + mean_s - mean_t) / std_t
         self.shift = (mean_s - mean_t) / std_t
-        self.pad = float(getattr(teacher, "pad_value", 0))
-        self.divisor = int(getattr(teacher, "pad_size_divisor", 1))
+        self.divisor, self.pad = padding(teacher)
         same_numbers = torch.equal(mean_s, mean_t) and torch.equal(std_s, std_t)
-        self.same = same_numbers and not self.flip and self.pad == float(getattr(student, "pad_value", 0))
+        self.same = same_numbers and not self.flip and self.pad == padding(student)[1]
 
     def __call__(self, inputs: Tensor, shapes: Sequence[tuple[int, ...]]) -> Tensor:
         """(B, 3, H, W) for the student to (B, 3, H', W') for the teacher; H', W' fit its divisor.

@@ -12,6 +12,8 @@ from mmdet.structures.bbox import scale_boxes
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from det_distill.preprocess import padding
+
 FINEST = 16  # a scale is a fraction of at most this denominator, so that padded sizes scale to whole pixels
 ROUNDED = 1e-3  # 0.667 is 2/3, but 0.123 is no 1/8
 
@@ -28,7 +30,7 @@ class Shrink:
         preprocessor: The student's `DetDataPreprocessor`.
 
     Raises:
-        ValueError: On a scale outside (0, 1], or that is no fraction of small denominator.
+        ValueError: On a scale outside (0, 1], or that is no fraction of small denominator, or padding by no number.
     """
 
     def __init__(self, scale: float, preprocessor: nn.Module) -> None:
@@ -40,9 +42,8 @@ class Shrink:
                 f"student.scale={scale}; a fraction of denominator up to {FINEST} is expected, the nearest is {share}"
             )
         self.share, self.scale = share, float(share)
-        divisor = int(getattr(preprocessor, "pad_size_divisor", 1))
+        divisor, self.pad = padding(preprocessor)
         self.multiple = share.denominator * divisor
-        self.pad = float(getattr(preprocessor, "pad_value", 0))
 
     def __call__(self, inputs: Tensor, samples: Sequence[Any]) -> tuple[Tensor, Tensor, Sequence[Any]]:
         """The batch as the teacher sees it, the student's, and the student's data samples.

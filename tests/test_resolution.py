@@ -157,6 +157,15 @@ def test_a_scale_that_is_none_is_refused_with_examples(scale: Any):
         Shrink(scale, nn.Identity())
 
 
+@pytest.mark.parametrize("key", ["pad_size_divisor", "pad_value"])
+@pytest.mark.parametrize("value", ["32", None, [1]])
+def test_padding_by_what_is_no_number_is_refused_by_its_key(key: str, value: Any):
+    preprocessor = DetDataPreprocessor()
+    setattr(preprocessor, key, value)
+    with pytest.raises(ValueError, match=rf"data_preprocessor\.{key}=.*; a number"):
+        Shrink(0.5, preprocessor)
+
+
 @pytest.mark.parametrize(("scale", "nearest"), [(0.123, "1/8"), (0.01, "1/16"), (0.99, "1"), (0.67, "2/3")])
 def test_a_scale_that_gives_no_whole_pixels_is_refused_with_the_nearest(scale: float, nearest: str):
     with pytest.raises(ValueError, match=rf"student\.scale={scale}; .*denominator up to 16.*the nearest is {nearest}$"):

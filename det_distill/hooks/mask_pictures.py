@@ -14,6 +14,7 @@ from det_distill.modes import evaluating
 from det_distill.pictures.contenders import Contender
 from det_distill.pictures.draw import Picture, resize
 from det_distill.pictures.sheets import sheet, slide_of
+from det_distill.preprocess import padding
 from det_distill.randomness import untouched
 from det_distill.refusals import at_least
 from det_distill.stills import picture, still_dataset
@@ -66,7 +67,7 @@ class MaskVisualizationHook(Hook):
             Contender(f"{name}: {type(term.mask).__name__}", term.mask, term.grid, own=True)
             for name, term in terms.items()
         ]
-        priors, divisor = model.view.priors, getattr(model.data_preprocessor, "pad_size_divisor", 1)
+        priors, divisor = model.view.priors, padding(model.data_preprocessor)[0]
         with evaluating(model), untouched():
             for index, (image, sample) in enumerate(self._stills):
                 slide = slide_of(index, *_as_fed(model, image, sample), priors, divisor, self._classes)
