@@ -26,6 +26,7 @@ ROIS, PROPOSALS, RPN_TARGETS, ROI_TARGETS = "roi.rois", "rpn.proposals", "rpn.ta
 TRAINING = (ROIS, PROPOSALS, RPN_TARGETS, ROI_TARGETS)  # names that only the training student shows
 PREACTIVATION = "backbone.preactivation"
 TRUNK: dict[str, tuple[str, Pick]] = {"backbone": ("backbone", output), "neck": ("neck", output)}
+LEVELS = 32  # of a pyramid, each half of the one before: beyond, an image of a single cell has more than 10^9 pixels
 DRY_RUN = 256  # pixels a side; a multiple of every stride in use, so that strides come out whole
 
 
@@ -155,6 +156,9 @@ class View:
 
         Runs the detector once on zeros, in eval mode and without gradient; training flags are restored.
         """
+        levels = getattr(getattr(self.detector, "neck", None), "num_outs", 0)
+        if not levels <= LEVELS:
+            raise ValueError(f"the {self.side}'s neck.num_outs={levels!s:.80}; at most {LEVELS} levels are expected")
         for name in names:
             self.stage(name)
         names = [name for name in names if name not in TRAINING]

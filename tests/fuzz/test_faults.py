@@ -15,6 +15,7 @@ from det_distill.compat import checkpoints
 from det_distill.compat.config_text import read_config_text
 from det_distill.configs import load_config, override
 from det_distill.refusals import at_least, choice, only_keys
+from det_distill.views.families import view_of
 from det_distill.weights import fill
 
 
@@ -135,6 +136,13 @@ def test_a_choice_that_is_no_text_is_named(found: Any) -> None:
 def test_what_is_no_dict_is_told(found: Any) -> None:
     with pytest.raises(ValueError, match=r"teacher=.*; a dict is expected"):
         only_keys(found, ("config",), "teacher")
+
+
+def test_a_pyramid_without_an_end_is_refused_before_it_is_run() -> None:
+    model = tiny.faster_rcnn()
+    model.neck.num_outs = 10**9
+    with pytest.raises(ValueError, match=r"the student's neck\.num_outs=1000000000; at most 32 levels are expected"):
+        view_of(build_detector(model), "student").dry_run(["neck"])
 
 
 @pytest.mark.parametrize(
