@@ -250,6 +250,17 @@ def test_cells_are_listed_by_image_row_and_column():
         assert [one.tolist() for one in cells] == [one.tolist() for one in on.nonzero(as_tuple=True)]
 
 
+@pytest.mark.parametrize(("count", "are_few"), [(2, True), (3, False)])
+def test_a_quarter_of_the_cells_is_few_and_one_more_is_not(count: int, are_few: bool):
+    on = torch.arange(8).view(1, 2, 4) < count
+    assert (few.few_cells([on])[0] is not None) == are_few
+
+
+def test_in_compiled_code_no_cells_are_few():
+    masks = [torch.zeros(1, 2, 2).bool(), torch.zeros(1, 4, 4).bool()]
+    assert torch.compile(few.few_cells, backend="eager")(masks) == [None, None]
+
+
 def test_few_cells_of_maps_of_unequal_sizes_are_refused_and_named():
     term = wired(specs(4, 8), specs(6, 8), mask=NEAR)
     own, its = maps(4, 8), {"neck": tuple(one[..., :-1] for one in maps(6, 8)["neck"])}
