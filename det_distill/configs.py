@@ -92,9 +92,18 @@ def opened_distiller(name: str, options: Mapping[str, Any] | None) -> Config:
         ValueError: Its model is no Distiller.
     """
     cfg = opened(name, options)
+    demand_distiller(cfg, name)
+    return cfg
+
+
+def demand_distiller(cfg: Config, name: str) -> None:
+    """Refuse a config of another model.
+
+    Raises:
+        ValueError: Its model is no Distiller.
+    """
     if cfg.model.get("type") != "Distiller":
         raise ValueError(f"{name}: model.type='{cfg.model.get('type')}'; a Distiller is expected")
-    return cfg
 
 
 def override(cfg: Config, options: Mapping[str, Any] | None) -> None:

@@ -16,6 +16,7 @@ from det_distill.building import build
 from det_distill.faculty import Faculty
 from det_distill.refusals import blamed, choice, suggestion
 from det_distill.views.base import View
+from det_distill.views.taps import below
 
 
 @TASK_UTILS.register_module()
@@ -66,7 +67,7 @@ class WeightSelection:
         source = dict(self._source(teachers).detector.named_modules())
         for path, layer in student.named_modules():
             own = _own(layer)
-            if not own or path not in source or any(f"{path}.".startswith(f"{one}.") for one in self.skip):
+            if not own or path not in source or below(path, self.skip):
                 continue
             given = _own(source[path])
             parts = {name: part(given[name], value.shape) for name, value in own.items() if name in given}

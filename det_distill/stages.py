@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from det_distill.refusals import blamed, choice, only_keys
-from det_distill.views.taps import submodule
+from det_distill.views.taps import below, submodule
 
 STUDENT, TERMS = "student", "terms"
 
@@ -53,7 +53,7 @@ class Stage:
         side, _, rest = path.partition(".")
         if side == TERMS:
             return self.teaches(rest.split(".")[0])
-        return self.train is None or any(f"{rest}.".startswith(f"{one}.") for one in self.train)
+        return self.train is None or below(rest, self.train)
 
     def __str__(self) -> str:
         terms = "all terms" if self.terms is None else f"terms {', '.join(self.terms) or 'none'}"

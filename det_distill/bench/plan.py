@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
 
 from det_distill.compat.whole_files import WholeFiles
-from det_distill.configs import override, read_config
+from det_distill.configs import demand_distiller, override, read_config
 from det_distill.demo import metrics_of
 from det_distill.refusals import only_keys
 
@@ -94,11 +94,10 @@ class Plan:
 
     def run(self, budget: str, method: str, seed: int) -> Run:
         """A student's run."""
-        folder = self.out / budget / method
-        options = self.options | self.budgets[budget] | {"randomness.seed": seed}
+        folder, drawn = self.out / budget / method, {"randomness.seed": seed}
         if method != "alone":
-            return Run(str(folder / "config.py"), folder / str(seed), (f"randomness.seed={seed}",))
-        return Run(self.methods[method], folder / str(seed), _options(options))
+            return Run(str(folder / "config.py"), folder / str(seed), _options(drawn))
+        return Run(self.methods[method], folder / str(seed), _options(self.options | self.budgets[budget] | drawn))
 
     def prepare(self, budget: str, method: str) -> None:
         """Write the config of a method's runs.
@@ -114,8 +113,7 @@ class Plan:
     def taught(self, budget: str, method: str) -> Config:
         """The student's own config, with a teacher and what a method teaches with."""
         taught = read_config(self.methods[method], f"methods.{method}")
-        if taught.model.get("type") != "Distiller":
-            raise ValueError(f"methods.{method}: model.type='{taught.model.get('type')}'; a Distiller is expected")
+        demand_distiller(taught, f"methods.{method}")
         cfg = read_config(self.methods["alone"], "alone")
         override(cfg, self.options | self.budgets[budget])
         teacher = dict(config=self.teacher.config, checkpoint=str(self.weights))

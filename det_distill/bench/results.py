@@ -5,6 +5,7 @@ import os
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -51,11 +52,11 @@ def results(
     lengths = [choice("budgets", one, [*known.budgets]) for one in budgets] if budgets else [*known.budgets]
     ways = [choice("methods", one, [*known.methods]) for one in methods] if methods else [*known.methods]
     chosen = [known.run(length, way, seed) for length in lengths for seed in seeds or known.seeds for way in ways]
+    failed = []
     if not table_only:
-        for length in lengths:
-            for way in ways:
-                known.prepare(length, way)
-    failed = [] if table_only else _do(known, chosen, jobs)
+        for length, way in product(lengths, ways):
+            known.prepare(length, way)
+        failed = _do(known, chosen, jobs)
     told = _told(known)
     Path(out).mkdir(parents=True, exist_ok=True)
     Path(out, "results.md").write_text(told + "\n")

@@ -113,5 +113,15 @@ def submodule(root: nn.Module, path: str) -> nn.Module:
     return here
 
 
+def below(path: str, modules: Iterable[str]) -> bool:
+    """Whether a dotted path is one of some modules or lies inside one.
+
+    Example:
+        >>> below("neck.fpn_convs.0", ["neck"]), below("neck", ["neck"]), below("necklace", ["neck"])
+        (True, True, False)
+    """
+    return any(f"{path}.".startswith(f"{one}.") for one in modules)
+
+
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names) or "no children"
