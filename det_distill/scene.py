@@ -11,6 +11,11 @@ from mmdet.structures.bbox import get_box_tensor
 from torch import Tensor
 
 
+def sent(values: Sequence[Any], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """Numbers known on the host as a tensor of a device, which nobody waits for."""
+    return torch.tensor(values, dtype=dtype, device="cpu").to(device, non_blocking=True)
+
+
 @dataclass(frozen=True)
 class Scene:
     """The ground truth of a batch, in pixels of the student's input.
@@ -36,8 +41,8 @@ class Scene:
 
     def flat(self, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """All boxes as one (N, 4) fp64 tensor, and the (N,) index of the image of each."""
-        image = torch.tensor([index for index, own in enumerate(boxes) for _ in range(len(own))], dtype=torch.long)
-        return torch.cat(list(boxes)).double(), image.to(boxes[0].device, non_blocking=True)
+        image = [index for index, own in enumerate(boxes) for _ in range(len(own))]
+        return torch.cat(list(boxes)).double(), sent(image, boxes[0].device, torch.long)
 
 
 def whole_image(shape: tuple[int, int]) -> DetDataSample:
@@ -70,7 +75,7 @@ class Level:
             (min(self.size[1], ceil(w / self.stride[0])), min(self.size[0], ceil(h / self.stride[1])))
             for h, w in scene.shapes
         ]
-        return torch.tensor(cells).to(scene.boxes[0].device, non_blocking=True)
+        return sent(cells, scene.boxes[0].device)
 
 
 def has_anchors(priors: Any) -> bool:

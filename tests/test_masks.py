@@ -2,7 +2,6 @@
 
 import re
 import time
-from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch import Tensor
 
 import det_distill.plugins  # noqa: F401
 from det_distill.masks import AnchorIoUMask, FullMask, GtBoxMask, Mask, PointMask, cells_on, demand_anchors
-from det_distill.masks.painting import size_level
+from det_distill.masks.painting import paint, size_level
 from det_distill.scene import Level, Scene, levels_of
 
 
@@ -85,6 +84,23 @@ def test_equals_the_definition_box_by_box_on_random_scenes(psi, assignment):
         masks = AnchorIoUMask(psi, assignment)(scene, levels_of(PRIORS, sizes, [4, 8, 16]))
 
         for mask, expected in zip(masks, box_by_box(PRIORS, scene, sizes, psi, assignment), strict=True):
+            assert np.array_equal(mask.numpy(), expected)
+
+
+@pytest.mark.parametrize("assignment", ["size", "joint", "every"])
+def test_other_numbers_of_anchors_ignored_areas_and_boxes_over_the_edge_equal_the_definition_too(assignment):
+    priors = AnchorGenerator(strides=[4, 8, 16], ratios=[0.5, 1.0, 2.0], scales=[8])
+    priors.base_anchors[1] = priors.base_anchors[1][2:]
+    generator, sizes = torch.Generator().manual_seed(7), sizes_for(priors, 96, 128)
+    for _ in range(10):
+        scene = scene_of(generator, 3, 4, 96, 128)
+        scene.ignored[1] = torch.tensor([[16.0, 32, 64, 80]])
+        scene.boxes[2] = torch.cat((scene.boxes[2] - 60, scene.boxes[2] + 60))
+        masks = AnchorIoUMask(0.5, assignment)(scene, levels_of(priors, sizes, [4, 8, 16]))
+        for stride, mask, expected in zip(
+            (4, 8, 16), masks, box_by_box(priors, scene, sizes, 0.5, assignment), strict=True
+        ):
+            expected[1, 32 // stride : 80 // stride, 16 // stride : 64 // stride] = False
             assert np.array_equal(mask.numpy(), expected)
 
 
@@ -312,18 +328,14 @@ def test_a_wrong_setting_is_named(kind: type, kwargs: dict, words: str):
         kind(**kwargs)
 
 
-def on_the_cpu(make: Callable) -> Callable:
-    def made(*args):
-        with torch.device("cpu"):
-            return make(*args)
-
-    return made
+def test_a_row_that_ends_before_it_begins_hides_no_other():
+    left, right = torch.tensor([[1, 0], [3, 0]]), torch.tensor([[3, 0], [1, 0]])  # two stacks of two rows
+    [painted] = paint(torch.tensor([0, 0]), torch.tensor([0, 0]), left, right, 1, [(2, 4)])
+    assert painted.tolist() == [[[False, True, True, False], [False] * 4]]
 
 
 @pytest.mark.parametrize("mask", [*MASKS, PointMask()], ids=lambda m: type(m).__name__)
-def test_the_default_device_has_no_say(mask: Mask, monkeypatch: pytest.MonkeyPatch):
-    for owner, name in ((Scene, "flat"), (Level, "valid")):  # these two are made on the CPU and sent, on purpose
-        monkeypatch.setattr(owner, name, on_the_cpu(getattr(owner, name)))
+def test_the_default_device_has_no_say(mask: Mask):
     box, ignored = torch.tensor([[10.0, 10, 110, 100]]), torch.tensor([[32.0, 32, 80, 80]])
     scene = Scene([box], [ignored], [(120, 160)])
     levels = levels_of(PRIORS, [(32, 40), (16, 20), (8, 10)], [4, 8, 16])

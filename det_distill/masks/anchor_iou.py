@@ -13,59 +13,75 @@ import torch
 from mmdet.registry import TASK_UTILS
 from torch import Tensor
 
-from det_distill.masks.painting import allowed, paint, size_level
+from det_distill.masks.painting import ignored, nothing_ignored, paint, size_level
 from det_distill.masks.regions import FullMask
 from det_distill.refusals import choice
-from det_distill.scene import Level, Scene
+from det_distill.scene import Level, Scene, sent
 
 ASSIGNMENTS = ("size", "joint", "every")
 TIE = 1e-9  # an overlap must exceed its threshold by this share: exact ties are off, however rounded
 
 
-def _overlaps(boxes: Tensor, level: Level, axis: int, valid: Tensor) -> Tensor:
-    """(N, A, cells) length of the overlap of each box with each anchor along x (axis 0) or y (axis 1).
+class _Meetings:
+    """How boxes meet the anchors of levels, M boxes each with one level.
 
-    Zero on cells at or beyond `valid` (N,): anchors of the padding are no anchors.
+    Args:
+        boxes: (M, 4), fp64.
+        image: (M,) the image of each.
+        level: (M,) which of the levels each meets.
+        scene: The batch.
+        levels: Those of the maps.
     """
-    cell = torch.arange(level.size[1 - axis], device=boxes.device)
-    anchors = level.anchors.to(boxes, non_blocking=True)  # (A, 4)
-    start = anchors[:, axis, None] + cell * level.stride[axis]  # (A, cells)
-    end = anchors[:, axis + 2, None] + cell * level.stride[axis]
-    box = boxes[:, :, None, None]
-    overlap = torch.minimum(end, box[:, axis + 2]) - torch.maximum(start, box[:, axis])
-    return overlap.clamp(min=0) * (cell < valid[:, None, None])
 
-
-class _Meeting:
-    """How every box of a batch meets the anchors of one level."""
-
-    def __init__(self, boxes: Tensor, image: Tensor, scene: Scene, level: Level) -> None:
-        self.boxes, self.stride = boxes, level.stride[0]
-        self.anchors = level.anchors.to(boxes, non_blocking=True)
-        self.valid = level.valid(scene)[image]
-        self.y = _overlaps(boxes, level, 1, self.valid[:, 1])
+    def __init__(self, boxes: Tensor, image: Tensor, level: Tensor, scene: Scene, levels: Sequence[Level]) -> None:
+        most = max(len(one.anchors) for one in levels)  # where a level has fewer, its first is there more than once
+        anchors = [torch.cat((one.anchors, one.anchors[:1].expand(most - len(one.anchors), 4))) for one in levels]
+        self.anchors = torch.stack(anchors).to(boxes, non_blocking=True)[level]  # (M, A, 4)
+        self.stride = sent([one.stride for one in levels], boxes.device, boxes.dtype)[level]  # (M, 2)
+        self.valid = torch.stack([one.valid(scene) for one in levels])[level, image]  # (M, 2) columns and rows
+        self.boxes, self.rows = boxes[:, None], max(one.size[0] for one in levels)
         area = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1)
-        self.areas = area[:, None] + (self.anchors[:, 2:] - self.anchors[:, :2]).prod(dim=1)  # (N, A), of both together
-        x = _overlaps(boxes, level, 0, self.valid[:, 0])
-        inter = x.amax(dim=2) * self.y.amax(dim=2)
-        self.best = (inter / (self.areas - inter)).amax(dim=1)  # (N,), the best IoU of each box with any anchor
+        self.areas = area[:, None] + (self.anchors[..., 2:] - self.anchors[..., :2]).prod(dim=2)  # (M, A), of both
+
+    def _overlaps(self, axis: int, cell: Tensor) -> Tensor:
+        """(M, A, cells) common length of box and anchor along x (axis 0) or y (axis 1), where `cell` is."""
+        shift = cell * self.stride[:, axis, None, None]
+        start, end = (self.anchors[..., side, None] + shift for side in (axis, axis + 2))
+        least, beyond = (self.boxes[..., side, None] for side in (axis, axis + 2))
+        return (torch.minimum(end, beyond) - torch.maximum(start, least)).clamp(min=0)
+
+    def _longest(self, axis: int) -> Tensor:
+        """(M, A) the most that any cell has: an overlap grows until the centres meet, and then falls as it grew."""
+        sides = (
+            self.boxes[..., axis] + self.boxes[..., axis + 2],
+            self.anchors[..., axis] + self.anchors[..., axis + 2],
+        )
+        meet = (sides[0] - sides[1]) / 2 / self.stride[:, axis, None]
+        cells = torch.stack((meet.floor(), meet.ceil()), dim=2).clamp(min=0)
+        return self._overlaps(axis, cells.minimum(self.valid[:, axis, None, None] - 1)).amax(dim=2)
+
+    def best(self) -> Tensor:
+        """(M,) the best IoU of each box with any anchor of its level, off the padding."""
+        inter = self._longest(0) * self._longest(1)
+        return (inter / (self.areas - inter)).amax(dim=1)
 
     def intervals(self, threshold: Tensor) -> tuple[Tensor, Tensor]:
-        """Per box, anchor and row, the cells whose IoU exceeds (N,) `threshold`: (N, A, H) first, (N, A, H) beyond.
+        """Per box, anchor and row, the cells whose IoU exceeds (M,) `threshold`: (M, A, R) first, (M, A, R) beyond.
 
         IoU = I / (S - I) > F exactly where the overlap I = x * y > F S / (1 + F). On a row y is fixed, and x > c
         says: anchor and box are both wider than c, the anchor ends beyond the box's start by more than c, and
-        starts before the box's end by more than c.
+        starts before the box's end by more than c. Rows and cells of the padding have none.
         """
         f = threshold[:, None]
         least = f * self.areas / (1 + f) * (1 + TIE)
-        c = torch.where(self.y > 0, least[..., None] / self.y, torch.inf)
-        x1, x2 = self.boxes[:, 0, None, None], self.boxes[:, 2, None, None]
-        a1, a2 = self.anchors[:, 0, None], self.anchors[:, 2, None]
-        wide = (a2 - a1 > c) & (x2 - x1 > c)
-        end = self.valid[:, :1, None]
-        left = (((c + x1 - a2) / self.stride).floor() + 1).clamp(min=0).minimum(end)
-        right = ((x2 - a1 - c) / self.stride).ceil().clamp(min=0).minimum(end)
+        row = torch.arange(self.rows, device=threshold.device)
+        y = self._overlaps(1, row) * (row < self.valid[:, 1, None, None])
+        c = torch.where(y > 0, least[..., None] / y, torch.inf)
+        x1, x2, a1, a2 = (one[..., side, None] for one in (self.boxes, self.anchors) for side in (0, 2))
+        end, stride = self.valid[:, 0, None, None], self.stride[:, 0, None, None]
+        wide = torch.minimum(a2 - a1, x2 - x1) > c
+        left = (((c + x1 - a2) / stride).floor() + 1).clamp(min=0).minimum(end)
+        right = ((x2 - a1 - c) / stride).ceil().clamp(min=0).minimum(end)
         return left.long(), torch.where(wide, right, left).long()
 
 
@@ -100,19 +116,19 @@ class AnchorIoUMask:
         if self.psi == 0:  # "IoU > 0" would leave out what no anchor touches; the paper means every cell
             return FullMask()(scene, levels)
         boxes, image = scene.flat(scene.boxes)
-        meetings = [_Meeting(boxes, image, scene, level) for level in levels]
-        best = torch.stack([meeting.best for meeting in meetings])  # (L, N)
-        if self.level_assignment == "joint":
-            best = best.amax(dim=0).expand_as(best)
-        threshold = self.psi * best
         if self.level_assignment == "size":
-            index = torch.arange(len(levels), device=best.device)[:, None]
-            mine = size_level(boxes, len(levels), self.finest_scale) == index
-            threshold = torch.where(mine, threshold, torch.inf)
-        masks = []
-        for level, meeting, limit in zip(levels, meetings, threshold, strict=True):
-            left, right = meeting.intervals(limit.clamp(max=2))  # no IoU exceeds 2, and infinity over infinity is NaN
-            owner = image[:, None].expand(left.shape[:2])
-            painted = paint(owner.flatten(), left.flatten(0, 1), right.flatten(0, 1), len(scene.shapes), level.size[1])
-            masks.append(painted & allowed(scene, level))
-        return masks
+            level = size_level(boxes, len(levels), self.finest_scale).long()
+        else:
+            level = torch.arange(len(levels), device=boxes.device).repeat(len(boxes))
+            boxes, image = (one.repeat_interleave(len(levels), dim=0) for one in (boxes, image))
+        meetings = _Meetings(boxes, image, level, scene, levels)
+        best = meetings.best()
+        if self.level_assignment == "joint":
+            best = best.view(-1, len(levels)).amax(dim=1).repeat_interleave(len(levels))
+        left, right = meetings.intervals(self.psi * best)
+        image, level = (one.repeat_interleave(left.shape[1]) for one in (image, level))
+        left, right = (one.flatten(0, 1) for one in (left, right))
+        painted = paint(image, level, left, right, len(scene.shapes), [one.size for one in levels])
+        if nothing_ignored(scene):
+            return painted
+        return [on & ~ignored(scene, one) for on, one in zip(painted, levels, strict=True)]
