@@ -53,6 +53,7 @@ class WeightSelection:
         for what, its, own in (
             ("classes", source.classes, student.classes),
             ("anchors a cell", source.priors.num_base_priors, student.priors.num_base_priors),
+            ("bins of a distance", *(getattr(view.grid_head, "reg_max", None) for view in (source, student))),
         ):
             if its != own and not self.skip:
                 raise ValueError(

@@ -35,7 +35,14 @@ from det_distill.terms.feature import (
     selectivity,
 )
 from det_distill.terms.relation import darkrank, pair_wise, rkd, triplet
-from det_distill.terms.response import boundary, bounded_regression, pixel_wise, soft_labels, weighted_soft_labels
+from det_distill.terms.response import (
+    boundary,
+    bounded_regression,
+    localisation,
+    pixel_wise,
+    soft_labels,
+    weighted_soft_labels,
+)
 
 __all__ = [
     "activation_boundary",
@@ -58,6 +65,7 @@ __all__ = [
     "imitation",
     "kitti",
     "kitti_metric",
+    "localisation",
     "mask_pictures",
     "masks",
     "miss_rate",

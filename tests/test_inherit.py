@@ -161,6 +161,14 @@ def test_a_teacher_of_other_anchors_wants_its_heads_skipped(tmp_path: Path):
         MODELS.build(tiny.distiller(tiny.faster_rcnn(), teacher, init_cfg=SELECTION))
 
 
+def test_a_teacher_of_other_bins_wants_its_head_skipped(tmp_path: Path):
+    model = tiny.single_stage("gfl", 12, 24)
+    model.bbox_head.reg_max = 20
+    teacher = tiny.write_teacher(tmp_path, model)
+    with pytest.raises(ValueError, match="the teacher has 20 bins of a distance, the student 16: name the layers"):
+        MODELS.build(tiny.distiller(tiny.single_stage("gfl"), teacher, init_cfg=SELECTION))
+
+
 def test_a_teacher_that_is_narrower_everywhere_is_refused(tmp_path: Path):
     teacher = tiny.write_teacher(tmp_path, tiny.faster_rcnn(4, 8))
     model = tiny.faster_rcnn(8, 16)

@@ -45,6 +45,7 @@ DENSE = {
     "dense": dict(type="SoftLabels", head="dense", weight=1),
     "imitation": dict(type="FeatureImitation", tap="neck", mask=ANCHORS, weight=1),
 }
+BINS = {"boxes": dict(type="LocalisationDistillation", weight=1)}
 
 
 def both(folder: Path, terms: dict[str, Any], *single: str) -> list[dict[str, Any]]:
@@ -89,12 +90,11 @@ def test_ranks_keep_one_critic_and_choose_the_same_neurons(two_stage):
             torch.testing.assert_close(value, second[key], rtol=0, atol=0)
 
 
-def test_a_dense_head_learns_as_in_one_process(tmp_path):
-    ranks = both(tmp_path, DENSE, "retinanet")
-    for name, cfg in DENSE.items():
+@pytest.mark.parametrize(("kind", "terms"), [("retinanet", DENSE), ("gfl", BINS)])
+def test_a_dense_head_learns_as_in_one_process(kind, terms, tmp_path):
+    ranks = both(tmp_path, terms, kind)
+    for name, cfg in terms.items():
         (tmp_path / name).mkdir()
-        expected = two_ranks.gradients(
-            two_ranks.model_of(tmp_path / name, {name: cfg}, "retinanet"), name, [0, 1, 2, 3]
-        )
+        expected = two_ranks.gradients(two_ranks.model_of(tmp_path / name, {name: cfg}, kind), name, [0, 1, 2, 3])
         for rank in ranks:
             agree(rank["gradients"][name], expected)

@@ -53,9 +53,16 @@ class Pair:
         load_strictly(model, self.weights)
         return model.eval()
 
-    def ours(self, tap: str) -> Any:
+    def mimic(self, tap: str) -> Any:
+        mask = dict(type="FullMask")
+        return self.ours(dict(type="FeatureImitation", tap=tap, mask=mask, distance="l2", adapter=None, weight=1))
+
+    def localisation(self) -> Any:
+        loss = self.given["bbox_head"]["loss_ld"]
+        return self.ours(dict(type="LocalisationDistillation", weight=loss["loss_weight"], temperature=loss["T"]))
+
+    def ours(self, term: dict[str, Any]) -> Any:
         teacher = dict(config=self.teacher_cfg, checkpoint=self.weights)
-        term = dict(type="FeatureImitation", tap=tap, mask=dict(type="FullMask"), distance="l2", adapter=None, weight=1)
         torch.manual_seed(0)
         cfg = dict(type="Distiller", student=self.student_cfg, teacher=teacher, terms=dict(mimic=term))
         return MODELS.build(cfg).train()
@@ -97,16 +104,16 @@ TWO_STAGE = Contest(
     {
         STUDENT: Pair.student,
         FEATURES: Pair.teacher,
-        OURS: lambda pair: pair.ours("neck"),
+        OURS: lambda pair: pair.mimic("neck"),
         RAZOR: lambda pair: pair.razor("FpnTeacherDistill", "neck", by_call=False),
-        OURS_HEAD: lambda pair: pair.ours("rpn.logits"),
+        OURS_HEAD: lambda pair: pair.mimic("rpn.logits"),
         RAZOR_HEAD: lambda pair: pair.razor("SingleTeacherDistill", "rpn_head.rpn_cls", by_call=True),
     },
     FEATURES,
     ((OURS, RAZOR), (OURS_HEAD, RAZOR_HEAD)),
 )
 SINGLE_STAGE = Contest(
-    {STUDENT: Pair.student, TEACHER: Pair.teacher, OURS_BOXES: lambda pair: pair.ours("head.deltas"), LD: Pair.ld},
+    {STUDENT: Pair.student, TEACHER: Pair.teacher, OURS_BOXES: Pair.localisation, LD: Pair.ld},
     TEACHER,
     ((OURS_BOXES, LD),),
 )

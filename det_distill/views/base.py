@@ -23,7 +23,8 @@ def part(index: int) -> Pick:
 
 
 ROIS, PROPOSALS, RPN_TARGETS, ROI_TARGETS = "roi.rois", "rpn.proposals", "rpn.targets", "roi.targets"
-TRAINING = (ROIS, PROPOSALS, RPN_TARGETS, ROI_TARGETS)  # names that only the training student shows
+DENSE_TARGETS = "head.targets"
+TRAINING = (ROIS, PROPOSALS, RPN_TARGETS, ROI_TARGETS, DENSE_TARGETS)  # of all families
 PREACTIVATION = "backbone.preactivation"
 TRUNK: dict[str, tuple[str, Pick]] = {"backbone": ("backbone", output), "neck": ("neck", output)}
 LEVELS = 32  # of a pyramid, each half of the one before: beyond, an image of a single cell has more than 10^9 pixels
@@ -43,6 +44,7 @@ class View:
 
     heads: tuple[str, ...] = ()  # stages behind the trunk, in the order they run
     sources: dict[str, tuple[str, Pick]] = TRUNK  # the module that shows each name, and what of its call
+    training: tuple[str, ...] = ()  # names that are made while it trains, so that only the student shows them
     bare = False  # an RPN alone
     has_rois = False  # judges boxes cut from its maps
 
@@ -51,9 +53,14 @@ class View:
         self.side, self._relus = side, _last_relus(detector)
 
     @property
-    def priors(self) -> Any:
-        """The prior generator of the head that judges every cell."""
+    def grid_head(self) -> Any:
+        """The head that judges every cell."""
         raise NotImplementedError
+
+    @property
+    def priors(self) -> Any:
+        """What it judges in every cell: the prior generator."""
+        return self.grid_head.prior_generator
 
     @property
     def classes(self) -> int | None:
@@ -65,7 +72,8 @@ class View:
         absent = {"neck"} if not self.detector.with_neck else set()
         if not self._relus:
             absent.add(PREACTIVATION)
-        return tuple(name for name in (*self.sources, PREACTIVATION) if name not in absent)
+        always = (name for name in (*self.sources, PREACTIVATION) if name not in self.training)
+        return tuple(name for name in (*always, *self.training) if name not in absent)
 
     def stage(self, name: str) -> str:
         """The part of the detector that must run for a name.

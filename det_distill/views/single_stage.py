@@ -1,7 +1,8 @@
 """What a single-stage detector shows of one batch: its maps, and class logits and boxes of every cell.
 
 Names beside those of every `View`: `head.logits`, `head.deltas` (tuples of (B, A * K, H, W) and of (B, A * D, H, W):
-D is 4, or on GFL the bins of four distances).
+D is 4, or on GFL the bins of four distances). On the student only, for it is made while it trains: `head.targets`
+(what the head's `get_targets` returns).
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from mmdet.models.detectors import RPN, SingleStageDetector
 from torch import Tensor, nn
 
 from det_distill.views.anatomy import Anatomy
-from det_distill.views.base import TRUNK, View, part
+from det_distill.views.base import DENSE_TARGETS, TRUNK, View, part
 from det_distill.views.sight import Sight
 from det_distill.views.taps import Recorder
 
@@ -22,6 +23,7 @@ class SingleStageView(View):
     """Watches RetinaNet, FCOS, ATSS, GFL and their kin under the names above."""
 
     heads = ("head",)
+    training = (DENSE_TARGETS,)
     sources = TRUNK | {"head.logits": ("bbox_head", part(0)), "head.deltas": ("bbox_head", part(1))}
 
     @staticmethod
@@ -31,28 +33,29 @@ class SingleStageView(View):
         return known and isinstance(detector.bbox_head, AnchorHead | AnchorFreeHead)
 
     @property
-    def dense(self) -> Any:
-        """The head."""
+    def grid_head(self) -> Any:
         return self.detector.bbox_head
 
     @property
-    def priors(self) -> Any:
-        return self.dense.prior_generator
-
-    @property
     def classes(self) -> int:
-        return int(self.dense.num_classes)
+        return int(self.grid_head.num_classes)
+
+    def _attach(self, recorder: Recorder, name: str) -> None:
+        if name == DENSE_TARGETS:
+            recorder.wrap(name, self.grid_head, "get_targets")
+        else:
+            super()._attach(recorder, name)
 
     def _run_head(self, head: str, maps: Any, rois: Tensor | None) -> None:
-        self.dense(maps)
+        self.grid_head(maps)
 
     @torch.no_grad()
     def best_boxes(self, inputs: Tensor, metas: Sequence[dict[str, Any]], names: Sequence[str]) -> tuple[Sight, Any]:
         with Recorder() as recorder:
-            recorder.watch("dense", self.dense)
+            recorder.watch("dense", self.grid_head)
             seen = self.run(inputs, [*names, "head.logits"])
-        found = self.dense.predict_by_feat(*recorder.calls("dense")[0], batch_img_metas=list(metas))
+        found = self.grid_head.predict_by_feat(*recorder.calls("dense")[0], batch_img_metas=list(metas))
         return seen, tuple(one.bboxes for one in found)
 
     def anatomy(self, names: Sequence[str], scale: float = 1.0) -> Anatomy:
-        return Anatomy(self.side, self.dry_run(names), scale=scale, dense=self.dense)
+        return Anatomy(self.side, self.dry_run(names), scale=scale, dense=self.grid_head)

@@ -16,7 +16,7 @@ from mmdet.models.detectors import RPN, TwoStageDetector
 from torch import Tensor, nn
 
 from det_distill.views.anatomy import Anatomy
-from det_distill.views.base import PROPOSALS, ROI_TARGETS, ROIS, RPN_TARGETS, TRAINING, TRUNK, View, part
+from det_distill.views.base import PROPOSALS, ROI_TARGETS, ROIS, RPN_TARGETS, TRUNK, View, part
 from det_distill.views.sight import Sight
 from det_distill.views.taps import Pick, Recorder, output
 
@@ -41,6 +41,7 @@ class TwoStageView(View):
     """
 
     heads = ("rpn", "roi")
+    training = (ROIS, PROPOSALS, RPN_TARGETS, ROI_TARGETS)
     sources = TRUNK | {
         "rpn.logits": ("rpn_head", part(0)),
         "rpn.deltas": ("rpn_head", part(1)),
@@ -85,16 +86,15 @@ class TwoStageView(View):
         return None if self.bare else self.detector.roi_head.bbox_head
 
     @property
-    def priors(self) -> Any:
-        return self.rpn.prior_generator
+    def grid_head(self) -> Any:
+        return self.rpn
 
     @property
     def classes(self) -> int | None:
         return self.head and self.head.num_classes
 
     def names(self) -> tuple[str, ...]:
-        shown = (*(name for name in super().names() if name != ROIS), *TRAINING)
-        return tuple(name for name in shown if not (self.bare and name.startswith("roi.")))
+        return tuple(name for name in super().names() if not (self.bare and name.startswith("roi.")))
 
     def _stage_of_module(self, first: str) -> str:
         if (self.bare and first == "bbox_head") or first == "rpn_head":

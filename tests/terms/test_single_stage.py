@@ -38,6 +38,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "cells": dict(type="PixelWise", tap="head.logits"),
     "soft_labels": dict(type="SoftLabels", head="dense"),
 }
+BINS = dict(boxes=dict(type="LocalisationDistillation"))  # of heads that have them
 ADAPTED = {"hint", "near_boxes", "near_anchors", "near_points", "flow", "firing"}
 SHARED = [8, 16, 32, 64]  # of a single-stage neck and a Faster R-CNN's
 
@@ -48,7 +49,8 @@ def terms(student: str, teacher: str, weight: float = 1.0) -> dict[str, dict[str
     found = {name: cfg | dict(weight=weight) for name, cfg in FEATURES.items() if name != unfit}
     if teacher == "faster_rcnn":
         return {name: cfg | dict(strides=SHARED) if cfg.get("tap") == "neck" else cfg for name, cfg in found.items()}
-    return found | {name: cfg | dict(weight=weight) for name, cfg in ANSWERS.items()}
+    answers = ANSWERS | BINS if student == "gfl" else ANSWERS
+    return found | {name: cfg | dict(weight=weight) for name, cfg in answers.items()}
 
 
 def built(student: str, teacher: str, configs: Mapping[str, Any]) -> Any:

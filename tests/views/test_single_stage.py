@@ -11,7 +11,7 @@ from torch import nn
 
 import tiny
 from det_distill.views.anatomy import MapSpec
-from det_distill.views.base import PREACTIVATION
+from det_distill.views.base import DENSE_TARGETS, PREACTIVATION
 from det_distill.views.families import view_of
 from det_distill.views.single_stage import SingleStageView
 
@@ -58,10 +58,11 @@ def test_shows_during_the_stock_loss_and_alone_what_the_modules_give_by_hand(det
     data = detector.data_preprocessor(tiny.batch(size=(128, 192)), training=True)
     view = view_of(detector, "student")
     assert isinstance(view, SingleStageView)
-    assert set(view.names()) == {"backbone", "neck", "head.logits", "head.deltas", PREACTIVATION}
-    with view.record(view.names()) as seen:
+    names = ("backbone", "neck", "head.logits", "head.deltas", PREACTIVATION)
+    assert view.names() == (*names, DENSE_TARGETS)
+    with view.record(names) as seen:
         detector.loss(*data.values())
-    alone, expected = view.run(data["inputs"], view.names()), by_hand(detector, data["inputs"])
+    alone, expected = view.run(data["inputs"], names), by_hand(detector, data["inputs"])
     for name, value in expected.items():
         for one, again, goal in zip(seen[name], alone[name], value, strict=True):
             torch.testing.assert_close(one, goal)
@@ -112,3 +113,15 @@ def test_best_boxes_are_the_stock_detections(detector: Any):
     assert len(seen["neck"]) == 5
     for found, sample in zip(boxes, stock, strict=True):
         torch.testing.assert_close(found, sample.pred_instances.bboxes)
+
+
+def test_targets_are_what_the_stock_loss_makes_of_the_truth(kind: str, detector: Any):
+    data = detector.data_preprocessor(tiny.batch(size=(128, 192)), training=True)
+    view, made = view_of(detector, "student"), []
+    stock = detector.bbox_head.get_targets
+    detector.bbox_head.get_targets = lambda *args, **more: made.append(stock(*args, **more)) or made[-1]
+    with view.record([DENSE_TARGETS]) as seen:
+        detector.loss(*data.values())
+    assert seen[DENSE_TARGETS] is made[0]
+    with pytest.raises(ValueError, match=r"'head\.targets' exists on the training student only, but the student is"):
+        view.run(data["inputs"], [DENSE_TARGETS])

@@ -21,7 +21,7 @@ from det_distill.views.two_stage import TwoStageView
 
 KINDS = {"fpn": tiny.faster_rcnn, "c4": tiny.c4}
 LAYER3 = "backbone.layer3"
-NAMES = {PREACTIVATION, *TwoStageView.sources, *TRAINING}
+NAMES = {PREACTIVATION, *TwoStageView.sources, *TwoStageView.training}
 # By detector: channels and strides of the maps, RPN anchors a cell, channels of a RoI's features.
 FPN_MAPS = dict(backbone=[(8, 4), (16, 8), (32, 16), (64, 32)], neck=[(16, s) for s in (4, 8, 16, 32, 64)])
 SHAPES = {"fpn": (FPN_MAPS, 3, 16), "c4": (dict(backbone=[(32, 16)]), 9, 32)}
