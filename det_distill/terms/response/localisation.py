@@ -12,7 +12,6 @@ from det_distill.losses.localisation import localisation
 from det_distill.ranks import fair
 from det_distill.refusals import at_least
 from det_distill.terms.base import Batch, Term, per_anchor
-from det_distill.terms.rows import judged_alike
 from det_distill.views.anatomy import Anatomy, paired
 from det_distill.views.base import DENSE_TARGETS
 
@@ -44,7 +43,6 @@ class LocalisationDistillation(Term):
         own, its = (side.dense.reg_max for side in (student, teacher))
         if own != its:
             raise ValueError(f"bbox_head.reg_max={own} on the student, {its} on the teacher; equal ones are expected")
-        judged_alike(student, teacher)
         paired(student, teacher, "head.deltas")  # every level
         self.bins, self.classes = own + 1, student.dense.num_classes
 
