@@ -48,8 +48,9 @@ benchmark-peers: .venv/ready  ## MMRazor 1.0.0 beside this toolkit, on Faster R-
 	$(BIN)/python tools/benchmark_peers.py mmdet::faster_rcnn/faster-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco.py \
 		mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py --shape 240 320 --out work_dirs/peers.json
 
-results: .venv/ready  ## the share of the gap each method closes on BCCD, two budgets, three seeds: days; goes on where it stopped
+results: .venv/ready  ## the share of the gap each method closes, two data sets, two budgets, three seeds: days; goes on where it stopped
 	$(BIN)/python tools/results.py configs/results/bccd.py --jobs 2
+	$(BIN)/python tools/results.py configs/results/cards.py --jobs 2
 
 mutants: .venv/ready  ## small faults in losses, masks, quantiser and compat, each against the tests; an hour or two
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[mutants]'
