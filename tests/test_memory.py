@@ -8,12 +8,12 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from memory.meter import living, peak
 from mmdet.registry import MODELS
 from mmengine.optim import build_optim_wrapper
 from torch import Tensor
 
 import tiny
+from det_distill.bench.memory import living, peak
 from det_distill.dry_run import begun, made_up
 
 ADAPTER = dict(type="ConvAdapter", kernel=1)

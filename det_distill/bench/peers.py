@@ -1,17 +1,17 @@
 """Other toolkits beside this one, on the same nets and the same images, timed in turns."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch import nn
 
 from det_distill.bench.contestants import STUDENT, Pair, step
-from det_distill.bench.memory import peak
+from det_distill.bench.memory import living, peak
 from det_distill.bench.turns import in_turns, milliseconds, ratio
 from det_distill.bench.untrained import weights_of
 from det_distill.dry_run import made_up
@@ -29,12 +29,11 @@ def contest(
     device: str = "cpu",
     out: str | None = None,
 ) -> str:
-    """Time a step (losses and backward pass) of each contestant in turns, and meter its memory in a process of its own.
+    """Time a step (losses and backward pass) of each contestant in turns, and meter the memory of its tensors.
 
     On two-stage detectors with a pyramid the peer is MMRazor; both toolkits take the mean squared gap of the same maps:
     of the neck, for which a teacher's backbone and neck suffice, and of the RPN's scores, for which MMRazor runs the
-    teacher's whole training forward. On GFL it is MMDetection's own LD: it compares box distributions where the
-    student has objects to find, this toolkit, here, everywhere.
+    teacher's whole training forward. On GFL it is MMDetection's own LD, and the same loss here.
 
     Args:
         student: Config of a two-stage detector with a pyramid, or MMDetection's of LD; a path or `mmdet::name`.
@@ -65,9 +64,7 @@ def contest(
         times = in_turns(calls, steps, device)
         sizes = {name: _size(model, Path(folder, "size.pth")) for name, model in models.items()}
         del models, calls
-        args = (student, teacher, str(weights), shape, batch, device)
-        with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-            peaks = {name: pool.apply(_peak, (name, *args)) for name in rules.contestants}
+        peaks = {name: _peak(partial(make, pair), name, images, device) for name, make in rules.contestants.items()}
     if out:
         told = dict(torch=torch.__version__, device=device, batch=batch, shape=list(shape), seconds=times)
         Path(out).write_text(json.dumps(told | dict(peak_bytes=peaks, checkpoint_bytes=sizes), indent=1))
@@ -90,17 +87,10 @@ def _size(model: nn.Module, file: Path) -> int:
     return file.stat().st_size
 
 
-def _peak(name: str, student: str, teacher: str, weights: str, shape: Sequence[int], batch: int, device: str) -> int:
-    """Bytes that a contestant takes at most, from before it is built to after its second step."""
-    import det_distill.plugins  # noqa: F401 - in a process of its own
-
-    pair = Pair(student, teacher, weights)
-    images = made_up((shape[0], shape[1]), batch, device=device)
-
-    def run() -> None:
-        model = pair.contest.contestants[name](pair)
-        model.to(device)
-        for _ in range(2):
-            step(name, model, *images)
-
-    return peak(run, device)
+def _peak(make: Callable[[], nn.Module], name: str, images: tuple[Any, list[Any]], device: str) -> int:
+    """Bytes of a contestant's tensors at the fullest moment of its second step, in which gradients live already."""
+    _, before = living()
+    model = make().to(device)
+    step(name, model, *images)
+    held = living()[1] - before
+    return held + peak(partial(step, name, model, *images), device)

@@ -1,8 +1,5 @@
 """Turns are taken in order, and a ratio is that of times of the same round."""
 
-import subprocess
-import sys
-
 import pytest
 
 from det_distill.bench import turns
@@ -22,14 +19,3 @@ def test_a_ratio_is_the_median_over_rounds():
     assert milliseconds([0.001, 0.2, 5.0]) == "200"
     with pytest.raises(ValueError, match="zip"):
         ratio([1.0], [1.0, 2.0])
-
-
-def test_peak_memory_is_what_a_call_adds_at_most():
-    code = """
-import torch
-from det_distill.bench.memory import peak
-torch.ones(10).sum()
-print(peak(lambda: torch.ones(2**26).sum() + torch.ones(2**24).sum(), "cpu"))
-"""
-    found = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
-    assert int(found.stdout) == pytest.approx(4 * 2**26, rel=0.1)
