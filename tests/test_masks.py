@@ -351,7 +351,7 @@ def test_a_stride_without_anchors_is_named():
 
 
 @pytest.mark.slow
-def test_eight_large_images_are_masked_fifty_times_faster_than_box_by_box():
+def test_eight_large_images_are_masked_a_hundred_times_faster_than_box_by_box():
     priors = AnchorGenerator(strides=[4, 8, 16, 32, 64], ratios=[0.5, 1.0, 2.0], scales=[8])
     scene = scene_of(torch.Generator().manual_seed(0), 8, 20, 800, 1333, exactly=True)
     sizes = sizes_for(priors, 800, 1333)
@@ -370,4 +370,4 @@ def test_eight_large_images_are_masked_fifty_times_faster_than_box_by_box():
     torch.set_num_threads(threads)
     print(f"masks {1000 * min(ours):.1f} ms, box by box {min(loop):.2f} s, {min(loop) / min(ours):.0f} times")
     assert all((m.numpy() == e).all() for m, e in zip(masks, expected, strict=True))
-    assert min(loop) > 50 * min(ours)
+    assert min(loop) > 100 * min(ours)
