@@ -46,6 +46,8 @@ class ConvAdapter(nn.Module):
         relu: Rectify the result: for a teacher's map taken behind a ReLU. Pyramid levels are signed, so no.
         init_std: Standard deviation of the truncated normal weights (the imitation paper's code: 1e-4), with a bias of
             0; None keeps PyTorch's default.
+        identity: Begin with each of the student's channels as the teacher's of the same number, and 0 in those it has
+            more: for a student that begins so too, by `WeightSelection`.
         norm: Batch norm behind the convolution, which then has no bias: the connector of activation boundaries.
     """
 
@@ -57,8 +59,11 @@ class ConvAdapter(nn.Module):
         relu: bool = False,
         init_std: float | None = None,
         norm: bool = False,
+        identity: bool = False,
     ) -> None:
         super().__init__()
+        if identity and init_std is not None:
+            raise ValueError(f"identity=True leaves nothing to draw, but init_std={init_std}; set one of them")
         if kernel not in (1, 3):
             raise ValueError(f"kernel={kernel}; an adapter's convolution is 1 or 3 wide")
         self.conv = nn.Conv2d(student_channels, teacher_channels, kernel, padding=kernel // 2, bias=not norm)
@@ -66,8 +71,10 @@ class ConvAdapter(nn.Module):
         self.relu = relu
         if init_std is not None:
             nn.init.trunc_normal_(self.conv.weight, std=init_std, a=-2 * init_std, b=2 * init_std)
-            if self.conv.bias is not None:
-                nn.init.zeros_(self.conv.bias)
+        elif identity:
+            nn.init.dirac_(self.conv.weight)
+        if self.conv.bias is not None and (identity or init_std is not None):
+            nn.init.zeros_(self.conv.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_student, H, W) to (B, C_teacher, H, W)."""

@@ -52,6 +52,24 @@ def test_weights_are_normal_cut_at_two_deviations_and_the_bias_is_zero(std: floa
     assert not conv.bias.any()
 
 
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize(("student", "teacher"), [(4, 7), (4, 4), (7, 4)])
+def test_an_identity_passes_each_channel_on_under_its_number(student: int, teacher: int, kernel: int):
+    adapter = ConvAdapter(student, teacher, kernel=kernel, identity=True)
+    x = torch.randn(2, student, 5, 6)
+    same = min(student, teacher)
+    out = adapter(x)
+    assert out[:, :same].equal(x[:, :same])
+    assert not out[:, same:].any()
+    out.sum().backward()
+    assert adapter.conv.weight.grad.flatten(1).any(dim=1).all()  # the channels of 0 learn too
+
+
+def test_an_identity_and_a_draw_exclude_each_other():
+    with pytest.raises(ValueError, match=r"identity=True leaves nothing to draw, but init_std=0\.1; set one of them"):
+        ConvAdapter(4, 7, identity=True, init_std=0.1)
+
+
 def test_without_a_deviation_pytorchs_own_initialisation_stays():
     torch.manual_seed(0)
     plain = torch.nn.Conv2d(4, 7, 3, padding=1)
