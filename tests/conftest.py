@@ -7,6 +7,7 @@ import det_distill  # noqa: F401
 # isort: split
 import os
 import uuid
+from types import SimpleNamespace
 
 from hypothesis import HealthCheck, settings
 from mmengine.logging import MessageHub
@@ -26,3 +27,9 @@ def no_runner_before():
     MessageHub.get_instance(f"test-{uuid.uuid4()}")
     with DefaultScope.overwrite_default_scope("mmdet"):
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_rest_between_epochs(monkeypatch: pytest.MonkeyPatch):
+    """MMEngine's iteration-based loop sleeps for two seconds whenever its data begin anew."""
+    monkeypatch.setattr("mmengine.runner.loops.time", SimpleNamespace(sleep=lambda _: None))
