@@ -370,4 +370,5 @@ def test_plain_configs_need_no_plugin_to_be_read(family):
         plain = read(path)
         assert "custom_imports" not in plain
         if "model" in plain:
-            assert plain.model.roi_head.bbox_head.num_classes == len(CLASSES[family])
+            head = plain.model.get("roi_head", plain.model).bbox_head
+            assert head.num_classes == len(CLASSES[family])
