@@ -46,9 +46,9 @@ class ConvAdapter(nn.Module):
         relu: Rectify the result: for a teacher's map taken behind a ReLU. Pyramid levels are signed, so no.
         init_std: Standard deviation of the truncated normal weights (the imitation paper's code: 1e-4), with a bias of
             0; None keeps PyTorch's default.
+        norm: Batch norm behind the convolution, which then has no bias: the connector of activation boundaries.
         identity: Begin with each of the student's channels as the teacher's of the same number, and 0 in those it has
             more: for a student that begins so too, by `WeightSelection`.
-        norm: Batch norm behind the convolution, which then has no bias: the connector of activation boundaries.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ import torch
 from mmdet.registry import TASK_UTILS
 from torch import Tensor
 
-from det_distill.masks.painting import ignored, nothing_ignored, paint, size_level
+from det_distill.masks.painting import off_ignored, paint, size_level
 from det_distill.masks.regions import FullMask
 from det_distill.refusals import choice
 from det_distill.scene import Level, Scene, sent
@@ -129,6 +129,4 @@ class AnchorIoUMask:
         image, level = (one.repeat_interleave(left.shape[1]) for one in (image, level))
         left, right = (one.flatten(0, 1) for one in (left, right))
         painted = paint(image, level, left, right, len(scene.shapes), [one.size for one in levels])
-        if nothing_ignored(scene):
-            return painted
-        return [on & ~ignored(scene, one) for on, one in zip(painted, levels, strict=True)]
+        return [off_ignored(on, scene, one) for on, one in zip(painted, levels, strict=True)]

@@ -57,20 +57,17 @@ def allowed(scene: Scene, level: Level) -> Tensor:
     device = valid.device
     inside = (torch.arange(height, device=device) < valid[:, 1:])[:, :, None]
     inside = inside & (torch.arange(width, device=device) < valid[:, :1])[:, None, :]
-    return inside if nothing_ignored(scene) else inside & ~ignored(scene, level)
+    return off_ignored(inside, scene, level)
 
 
-def nothing_ignored(scene: Scene) -> bool:
-    """The usual case."""
-    return not any(len(own) for own in scene.ignored)
-
-
-def ignored(scene: Scene, level: Level) -> Tensor:
-    """(B, H, W) true on the ignored boxes (judged at a cell's centre)."""
+def off_ignored(on: Tensor, scene: Scene, level: Level) -> Tensor:
+    """(B, H, W) `on` without the ignored boxes (judged at a cell's centre)."""
     boxes, image = scene.flat(scene.ignored)
+    if not len(boxes):  # the usual case
+        return on
     centres = level.in_cells(boxes) - 0.5
     cells = torch.cat((centres[:, :2].ceil(), centres[:, 2:].floor() + 1), dim=1)
-    return rectangles(image, cells, len(scene.shapes), level.size)
+    return on & ~rectangles(image, cells, len(scene.shapes), level.size)
 
 
 def size_level(boxes: Tensor, levels: int, finest_scale: float) -> Tensor:

@@ -50,7 +50,7 @@ class LocalisationDistillation(Term):
         labels = torch.cat([one.flatten() for one in student[DENSE_TARGETS][1]])
         positive = ((labels >= 0) & (labels < self.classes)).nonzero().squeeze(1)
         deltas = [per_anchor(side["head.deltas"], 4 * self.bins)[positive] for side in (student, teacher)]
-        logits = per_anchor(student["head.logits"], student["head.logits"][0].shape[1])[positive].detach()
+        logits = per_anchor(student["head.logits"], self.classes)[positive].detach()
         own, its = (one.unflatten(1, (4, self.bins)) for one in deltas)
         images = len(batch.samples)
         value = localisation(own, its, logits.sigmoid().amax(dim=1), images, self.temperature)
