@@ -3,13 +3,13 @@
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
 import torch
 
+from det_distill.bench.record import opened
 from det_distill.bench.turns import milliseconds, ratio, timed
 from det_distill.bench.untrained import drawn
 from det_distill.dry_run import begun, go_back, made_up
@@ -50,10 +50,12 @@ def benchmark(
 
     Raises:
         FileNotFoundError: A config or checkpoint is not there.
+        OSError: `out` cannot be written, before anything is timed.
         ValueError: A config is no Distiller's or cannot be wired, or a number is below 1.
     """
     at_least("steps", steps, 1)
     at_least("batch", batch, 1)
+    file = opened(out) if out else None
     with TemporaryDirectory() if untrained else nullcontext("") as folder:
         options = {one: (cfg_options or {}) | (drawn(one, folder, cfg_options) if untrained else {}) for one in configs}
         races = {config: _Race(config, batch, shape, device, options[config]) for config in configs}
@@ -63,8 +65,8 @@ def benchmark(
             found = race.run()
             if turn:
                 times[config].append(found)
-    if out:
-        Path(out).write_text(json.dumps(dict(torch=torch.__version__, device=device, batch=batch, seconds=times)))
+    if file:
+        file.write_text(json.dumps(dict(torch=torch.__version__, device=device, batch=batch, seconds=times)))
     rows = [[config, *_told(found)] for config, found in times.items()]
     return table(f"batch {batch}, medians of {steps} on {device}, {torch.get_num_threads()} threads", HEAD, rows)
 

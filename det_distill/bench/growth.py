@@ -13,6 +13,7 @@ import torch
 from mmdet.registry import MODELS
 
 from det_distill.bench.plot import plot
+from det_distill.bench.record import opened
 from det_distill.bench.turns import in_turns
 from det_distill.bench.untrained import drawn
 from det_distill.configs import opened_distiller
@@ -51,9 +52,11 @@ def growth(
 
     Raises:
         FileNotFoundError: No such config.
+        OSError: `folder` cannot be written, before anything is timed.
         ValueError: It is no Distiller's or cannot be wired.
     """
     at_least("rounds", rounds, 1)
+    file = opened(str(Path(folder, "growth.json"))) if folder else None
     with TemporaryDirectory() as weights:
         options = dict(cfg_options or {}) | drawn(config, weights, cfg_options)
         model = opened_distiller(config, options).model
@@ -69,12 +72,11 @@ def growth(
         axis: [(amount, times[axis, amount, 0], times[axis, amount, 1]) for amount in amounts]
         for axis, amounts in points.items()
     }
-    if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+    if file:
         told = dict(torch=torch.__version__, device=device, config=config, seconds=curves)
-        Path(folder, "growth.json").write_text(json.dumps(told, indent=1))
+        file.write_text(json.dumps(told, indent=1))
         for axis, curve in curves.items():
-            plot(axis, medians(curve), slopes(curve), Path(folder, f"{axis}.png"))
+            plot(axis, medians(curve), slopes(curve), file.with_name(f"{axis}.png"))
     rows = [[axis, *_told(curve)] for axis, curve in curves.items()]
     return table(f"medians of {rounds} on {device}, {torch.get_num_threads()} threads", HEAD, rows)
 

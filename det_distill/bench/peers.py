@@ -12,6 +12,7 @@ from torch import nn
 
 from det_distill.bench.contestants import STUDENT, Pair, step
 from det_distill.bench.memory import living, peak
+from det_distill.bench.record import opened
 from det_distill.bench.turns import in_turns, milliseconds, ratio
 from det_distill.bench.untrained import weights_of
 from det_distill.dry_run import made_up
@@ -50,7 +51,9 @@ def contest(
     Raises:
         FileNotFoundError: No such config.
         ImportError: MMRazor is not installed.
+        OSError: `out` cannot be written, before anything is timed.
     """
+    file = opened(out) if out else None
     with TemporaryDirectory() as folder:
         weights = Path(folder, "teacher.pth")
         pair = Pair(student, teacher, str(weights))
@@ -65,9 +68,9 @@ def contest(
         sizes = {name: _size(model, Path(folder, "size.pth")) for name, model in models.items()}
         del models, calls
         peaks = {name: _peak(partial(make, pair), name, images, device) for name, make in rules.contestants.items()}
-    if out:
+    if file:
         told = dict(torch=torch.__version__, device=device, batch=batch, shape=list(shape), seconds=times)
-        Path(out).write_text(json.dumps(told | dict(peak_bytes=peaks, checkpoint_bytes=sizes), indent=1))
+        file.write_text(json.dumps(told | dict(peak_bytes=peaks, checkpoint_bytes=sizes), indent=1))
     rows = []
     for name in rules.contestants:
         cost = ratio(times[name], times[STUDENT], times[rules.needed])
