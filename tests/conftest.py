@@ -7,11 +7,16 @@ import det_distill  # noqa: F401
 # isort: split
 import os
 import uuid
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
+from typing import Any
 
 from hypothesis import HealthCheck, settings
 from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
+from yapf.yapflib import yapf_api
+
+import tiny
 
 # A busy machine is no finding: nothing here fails for being slow.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -33,3 +38,12 @@ def no_runner_before():
 def no_rest_between_epochs(monkeypatch: pytest.MonkeyPatch):
     """MMEngine's iteration-based loop sleeps for two seconds whenever its data begin anew."""
     monkeypatch.setattr("mmengine.runner.loops.time", SimpleNamespace(sleep=lambda _: None))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def formatter() -> Iterator[Callable[..., Any]]:
+    """The one that lays out the text of configs, which every checkpoint holds: it takes longer than a training here."""
+    real = yapf_api.FormatCode
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.format_configs(patch, by=lambda text, **_: (text, True))
+        yield real

@@ -27,12 +27,6 @@ SOFT = dict(type="SoftLabels", head="roi", weight=0.5)
 Files = dict[str, Any]
 
 
-@pytest.fixture(autouse=True)
-def unformatted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To lay a config's text out nicely takes longer than most tests here."""
-    tiny.leave_configs_unformatted(monkeypatch)
-
-
 @pytest.fixture(scope="module")
 def faculty(tmp_path_factory: pytest.TempPathFactory) -> Files:
     """a knows the student's three classes, b five others."""

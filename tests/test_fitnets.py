@@ -32,9 +32,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture
-def write(tmp_path_factory: pytest.TempPathFactory, model: Any, monkeypatch: pytest.MonkeyPatch) -> Write:
-    # A checkpoint holds its config's text, and to lay that out takes longer than the training here.
-    tiny.leave_configs_unformatted(monkeypatch)
+def write(tmp_path_factory: pytest.TempPathFactory, model: Any) -> Write:
     folder = tmp_path_factory.mktemp("data")
     data = tiny.write_dataset(folder / "set", images=4)
 

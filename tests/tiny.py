@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from copy import deepcopy
 from functools import cache
@@ -242,10 +243,10 @@ def shipped_distiller(name: str) -> Any:
         return MODELS.build(deepcopy(shipped(name).model))
 
 
-def leave_configs_unformatted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To lay a config's text out takes longer than most tests. The two stacks look the formatter up in two places."""
+def format_configs(monkeypatch: pytest.MonkeyPatch, by: Callable[..., Any]) -> None:
+    """Have configs' text laid out by another formatter. The two stacks look it up in two places."""
     for home in ("mmengine.config.config", "yapf.yapflib.yapf_api"):
-        monkeypatch.setattr(f"{home}.FormatCode", lambda text, **_: (text, True), raising=False)
+        monkeypatch.setattr(f"{home}.FormatCode", by, raising=False)
 
 
 def run_config(data: Path, work_dir: Path, model: Any, **other: Any) -> Config:

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mmengine.config import Config
 
+import tiny
 from det_distill.compat.config_text import read_config_text
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +24,11 @@ VALUES = st.recursive(
     ),
     max_leaves=12,
 )
+
+
+@pytest.fixture(autouse=True)
+def laid_out(formatter, monkeypatch):
+    tiny.format_configs(monkeypatch, by=formatter)
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])  # on a busy machine

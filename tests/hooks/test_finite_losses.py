@@ -107,12 +107,6 @@ class Ran:
         return Path(self.runner.log_dir, f"{self.runner.timestamp}.log").read_text()
 
 
-@pytest.fixture(autouse=True)
-def unformatted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A checkpoint holds its config's text, and to lay that out takes longer than the training here."""
-    tiny.leave_configs_unformatted(monkeypatch)
-
-
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return tiny.write_teacher(tmp_path_factory.mktemp("teacher"), tiny.faster_rcnn(12, 24))

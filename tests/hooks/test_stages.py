@@ -90,12 +90,6 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return tiny.write_teacher(tmp_path_factory.mktemp("teacher"), tiny.faster_rcnn(16, 24))
 
 
-@pytest.fixture(autouse=True)
-def unformatted(monkeypatch):
-    """A checkpoint holds its config's text, and to lay that out takes longer than the training here."""
-    tiny.leave_configs_unformatted(monkeypatch)
-
-
 @pytest.fixture(scope="module")
 def config(tmp_path_factory, data, teacher):
     """A run of 2 + 2 epochs, or of as many steps, in a folder of its own; `stages` are written in epochs."""

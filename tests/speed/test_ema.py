@@ -22,12 +22,6 @@ TERMS = dict(
 EMA = dict(type="EMAHook", momentum=MOMENTUM, strict_load=True)
 
 
-@pytest.fixture(autouse=True)
-def unformatted(monkeypatch):
-    """A checkpoint holds its config's text, and to lay that out takes longer than the training here."""
-    tiny.leave_configs_unformatted(monkeypatch)
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.write_dataset(tmp_path_factory.mktemp("data") / "set", images=4)
