@@ -18,6 +18,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from det_distill.building import build_detector
+from det_distill.class_map import known_once, pairs_of
 from det_distill.configs import load_config
 from det_distill.fp32 import common
 from det_distill.preprocess import Renormalise
@@ -60,7 +61,7 @@ class Teacher:
         channels_last: bool = False,
     ) -> None:
         self.checkpoint, self.check_classes, self.precision = checkpoint, check_classes, precision
-        self.class_map = None if class_map is None else _pairs(class_map)
+        self.class_map = None if class_map is None else pairs_of(class_map)
         self.config = load_config(config, "teacher.config")
         self.detector: Any = build_detector(self.config.model)
         load_strictly(self.detector, checkpoint)
@@ -116,8 +117,7 @@ class Teacher:
         """
         its, own = self.view.classes, student.classes
         if self.class_map is not None:
-            _known_once("teacher's", [pair[0] for pair in self.class_map], its)
-            _known_once("student's", [pair[1] for pair in self.class_map], own)
+            known_once(self.class_map, its, own)
         elif self.check_classes and its and own and its != own:  # a bare RPN tells none apart
             raise ValueError(
                 f"the teacher knows {its} classes, the student {own}: another data set's teacher? Say which are the "
@@ -168,25 +168,3 @@ def _widened(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.to(common(value)) if value.is_floating_point() else value
     return tuple(_widened(part) for part in value)
-
-
-def _pairs(found: Any) -> tuple[tuple[int, int], ...]:
-    try:
-        pairs = tuple((int(its), int(own)) for its, own in found)
-    except (TypeError, ValueError):
-        pairs = ()
-    if not pairs:
-        raise ValueError(
-            f"teacher.class_map={found!r}; pairs of the teacher's class and the student's, as [(0, 0), (2, 1)], are "
-            "expected"
-        )
-    return pairs
-
-
-def _known_once(whose: str, classes: Sequence[int], known: int | None) -> None:
-    for index in classes:
-        if not 0 <= index < (known or 0) or classes.count(index) > 1:
-            raise ValueError(
-                f"teacher.class_map names the {whose} classes {list(classes)}; each at most once, of 0 to "
-                f"{(known or 0) - 1}, is expected"
-            )
