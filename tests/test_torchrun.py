@@ -9,20 +9,6 @@ import torch
 
 import tiny
 
-HOOK = """
-import torch
-from mmdet.registry import HOOKS
-from mmengine.dist import get_rank
-from mmengine.hooks import Hook
-
-
-@HOOKS.register_module()
-class DumpHook(Hook):
-    def after_train(self, runner):
-        model = runner.model.module if hasattr(runner.model, "module") else runner.model
-        torch.save(dict(model.named_parameters()), f"{runner.work_dir}/rank{get_rank()}.pth")
-"""
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -34,7 +20,6 @@ def config(folder: Path, data: Path, name: str, **model: Any) -> Path:
     distilled = tiny.distiller(tiny.faster_rcnn(8), tiny.write_teacher(folder, tiny.faster_rcnn(12)), **model)
     cfg = tiny.run_config(data, folder / name, distilled, log_level="INFO")
     cfg.custom_hooks = [dict(type=one) for one in ("AdapterStateHook", "ExactResumeHook", "StagesHook", "DumpHook")]
-    (folder / "dump_hook.py").write_text(HOOK)
     cfg.custom_imports = dict(imports=["det_distill.plugins", "dump_hook"])
     cfg.default_hooks.checkpoint.max_keep_ckpts = -1
     cfg.default_hooks.logger.interval = 1
@@ -44,7 +29,7 @@ def config(folder: Path, data: Path, name: str, **model: Any) -> Path:
 
 def train(file: Path, *flags: str) -> str:
     """What two processes say that train by a config."""
-    return tiny.two_processes(tiny.ROOT / "tools/train.py", file, "--launcher", "pytorch", *flags, path=file.parent)
+    return tiny.two_processes(tiny.ROOT / "tools/train.py", file, "--launcher", "pytorch", *flags)
 
 
 def weights(folder: Path, rank: int = 0) -> dict[str, torch.Tensor]:
@@ -67,7 +52,7 @@ def test_a_run_of_two_resumes_to_the_bit_and_goes_on_with_one(tmp_path, data, mo
     assert same(whole, weights(out))
     assert "not to the bit" not in told
 
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     done = tiny.tool("train", file, "--resume", out / "epoch_2.pth")
     assert "not to the bit" in done.stdout + done.stderr
     assert not same(whole, weights(out))

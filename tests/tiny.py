@@ -164,10 +164,10 @@ def tool(name: str, *args: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
 
 
-def two_processes(*command: object, path: Path = Path(__file__).parent) -> str:
-    """What two processes on CPUs say that torchrun starts with this command; `path` is on their Python's path."""
+def two_processes(*command: object) -> str:
+    """What two processes on CPUs say that torchrun starts with this command."""
     ranks = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    env = os.environ | dict(OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="", PYTHONPATH=str(path))
+    env = os.environ | dict(OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="", PYTHONPATH=str(Path(__file__).parent))
     done = subprocess.run(
         [*ranks, *map(str, command)], capture_output=True, text=True, timeout=600, check=False, env=env
     )
