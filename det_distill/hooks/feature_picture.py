@@ -5,6 +5,7 @@ from mmdet.structures import DetDataSample
 
 from det_distill.distiller import Distiller
 from det_distill.pictures import draw
+from det_distill.pictures.grid import grid, zoom_for
 from det_distill.stills import as_batch
 from det_distill.terms.feature.imitation import FeatureImitation
 
@@ -32,7 +33,7 @@ def feature_picture(model: Distiller, name: str, image: draw.Picture, sample: De
     its = model.teachers[term.teachers[0]].watch(whole, data["data_samples"], [term.tap], None)
 
     height, width = whole.shape[2:]
-    zoom = draw.zoom_for(width)
+    zoom = zoom_for(width)
     canvas = draw.resize(draw.pad(image, (height, width)), zoom)
     cells: list[list[draw.Picture]] = [[] for _ in COLOURS]
     captions: list[list[str]] = [[] for _ in COLOURS]
@@ -44,4 +45,4 @@ def feature_picture(model: Distiller, name: str, image: draw.Picture, sample: De
             cells[row].append(draw.heat(canvas, norm / most, (stride * zoom, stride * zoom), colour))
             captions[row].append(f"mean {norm.mean():.3g}, at most {norm.max():.3g}")
     columns = [f"stride {stride}" for stride in strides]
-    return draw.grid(cells, columns, list(COLOURS), captions, f"loss_{name}: norms of '{term.tap}'")
+    return grid(cells, columns, list(COLOURS), captions, f"loss_{name}: norms of '{term.tap}'")

@@ -13,21 +13,23 @@ from PIL import Image, ImageDraw, ImageFont
 Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
-INK, FAINT, PAPER, BAND = (28, 30, 36), (110, 114, 122), (255, 255, 255), (236, 238, 242)
-GAP = 12  # pixels between the pictures of a grid
+INK, PAPER = (28, 30, 36), (255, 255, 255)
 BORDERED = 8  # cells at least this many pixels wide get a border; smaller ones would be all border
 
 
-def zoom_for(width: int, least: int = 240, most: int = 480) -> float:
-    """How much to enlarge (by an integer) or shrink a picture of `width` to lie in a grid of readable size."""
-    if width < 1:
-        raise ValueError(f"width: want at least 1 pixel, got {width}")
-    return math.ceil(least / width) if width < least else min(1.0, most / width)
+def check_image(image: Picture) -> None:
+    """Whether it is one.
+
+    Raises:
+        ValueError: It is of another shape or type, or empty.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise ValueError(f"image: want uint8 (H, W, 3), got {image.dtype} {image.shape}")
 
 
 def resize(image: Picture, zoom: float) -> Picture:
     """A copy, `zoom` times as large, at least one pixel each way."""
-    _check_image(image)
+    check_image(image)
     if not (math.isfinite(zoom) and zoom > 0):
         raise ValueError(f"zoom: want a positive number, got {zoom}")
     height, width = (max(1, round(side * zoom)) for side in image.shape[:2])
@@ -36,7 +38,7 @@ def resize(image: Picture, zoom: float) -> Picture:
 
 def pad(image: Picture, size: tuple[int, int]) -> Picture:
     """A copy with black to the right and below, up to (height, width)."""
-    _check_image(image)
+    check_image(image)
     return np.pad(image, ((0, size[0] - image.shape[0]), (0, size[1] - image.shape[1]), (0, 0)))
 
 
@@ -61,7 +63,7 @@ def overlay(
     Raises:
         ValueError: On another shape or dtype, or if the cells cover the image not at all or not just (to a pixel).
     """
-    _check_image(image)
+    check_image(image)
     if mask.ndim != 2 or mask.dtype != np.bool_ or not mask.size:
         raise ValueError(f"mask: want bool (h, w), got {mask.dtype} {mask.shape}")
     for name, share in (("opacity", opacity), ("shade", shade)):
@@ -97,7 +99,7 @@ def heat(image: Picture, values: NDArray[np.floating], stride: tuple[float, floa
     Raises:
         ValueError: On another shape, values below 0 or that are no numbers, or cells that do not just cover the image.
     """
-    _check_image(image)
+    check_image(image)
     if values.ndim != 2 or not values.size or not (values >= 0).all():
         raise ValueError(f"values: want (h, w) of at least 0, got {values.shape} from {values.min(initial=0):g}")
     cell_y = _cell_of_pixel(image.shape[0], values.shape[0], stride[1], "rows")
@@ -126,7 +128,7 @@ def boxes(
     Raises:
         ValueError: On another shape or dtype, boxes that are not finite or inside out, or a list of another length.
     """
-    _check_image(image)
+    check_image(image)
     if xyxy.ndim != 2 or xyxy.shape[1] != 4 or not np.isfinite(xyxy).all():
         raise ValueError(f"xyxy: want finite (N, 4), got {xyxy.dtype} {xyxy.shape}")
     if (xyxy[:, 2:] < xyxy[:, :2]).any():
@@ -150,63 +152,6 @@ def boxes(
     return np.array(canvas)
 
 
-def grid(
-    cells: Sequence[Sequence[Picture]],
-    columns: Sequence[str],
-    rows: Sequence[str],
-    captions: Sequence[Sequence[str]],
-    title: str = "",
-    legend: Sequence[tuple[str, Colour]] = (),
-) -> Picture:
-    """Lay pictures of one size out in rows, with a title per column and row and a caption under each.
-
-    Args:
-        cells: rows of images, each (H, W, 3) uint8.
-        columns: one title per column.
-        rows: one title per row, on a band above it.
-        captions: one per image, laid out as `cells` is; shrunk to the image's width where too long.
-        title: above everything.
-        legend: names with their colours, under the title.
-
-    Raises:
-        ValueError: If there is nothing to show, the sizes differ or a list has another length.
-    """
-    if not cells or not cells[0]:
-        raise ValueError("cells: want at least one row of at least one image, got none")
-    layout = [len(row) for row in cells]
-    if layout != [len(columns)] * len(rows) or layout != [len(row) for row in captions]:
-        got = f"{layout}, {len(columns)} columns, {len(rows)} rows, captions {[len(row) for row in captions]}"
-        raise ValueError(f"cells: want one per column in every row, and a caption each, got {got}")
-    for image in (image for row in cells for image in row):
-        _check_image(image)
-        if image.shape != cells[0][0].shape:
-            raise ValueError(f"cells: want images of one size, got {cells[0][0].shape} and {image.shape}")
-    height, width = cells[0][0].shape[:2]
-    across = GAP + len(columns) * (width + GAP)
-    places = _legend_places(legend, across)
-    top = GAP + (34 if title else 0) + (24 * (places[-1][1] + 1) + 4 if places else 0)
-    step = 30 + height + 32  # band, picture, caption
-    canvas = Image.new("RGB", (across, top + 26 + step * len(rows) + GAP), PAPER)
-    pen = ImageDraw.Draw(canvas)
-    if title:
-        _text(pen, GAP, GAP, title, 20, INK, across - 2 * GAP)
-    for (name, colour), (x, line) in zip(legend, places, strict=True):
-        y = GAP + (34 if title else 0) + 24 * line
-        pen.rectangle((x, y + 2, x + 12, y + 14), fill=colour, outline=INK)
-        _text(pen, x + 19, y, name, 14, INK, across)
-    for j, name in enumerate(columns):
-        _text(pen, GAP + j * (width + GAP), top, name, 14, FAINT, width)
-    for i, name in enumerate(rows):
-        y = top + 26 + i * step
-        pen.rectangle((0, y, across, y + 24), fill=BAND)
-        _text(pen, GAP, y + 3, name, 15, INK, across - 2 * GAP)
-        for j, (image, caption) in enumerate(zip(cells[i], captions[i], strict=True)):
-            x = GAP + j * (width + GAP)
-            canvas.paste(Image.fromarray(image), (x, y + 31))
-            _text(pen, x, y + 31 + height + 4, caption, 14, INK, width)
-    return np.array(canvas)
-
-
 def _cell_of_pixel(pixels: int, cells: int, stride: float, what: str) -> NDArray[np.int64]:
     if not stride > 0 or not (cells * stride > pixels - 1 and (cells - 1) * stride < pixels + 1):
         raise ValueError(f"mask: {cells} {what} of stride {stride} do not just cover {pixels} pixels")
@@ -219,24 +164,6 @@ def _rim(on: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return on & ~(ring[:-2, 1:-1] & ring[2:, 1:-1] & ring[1:-1, :-2] & ring[1:-1, 2:])
 
 
-def _legend_places(legend: Sequence[tuple[str, Colour]], across: int) -> list[tuple[int, int]]:
-    """(x, line) of each entry, broken into lines that fit."""
-    places, x, line = [], GAP, 0
-    for name, _ in legend:
-        wide = 19 + math.ceil(ImageFont.load_default(size=14).getlength(name)) + 20
-        if x > GAP and x + wide > across:
-            x, line = GAP, line + 1
-        places.append((x, line))
-        x += wide
-    return places
-
-
-def _text(pen: ImageDraw.ImageDraw, x: int, y: int, text: str, size: int, colour: Colour, room: int) -> None:
-    while size > 8 and ImageFont.load_default(size=size).getlength(text) > room:
-        size -= 1
-    pen.text((x, y), text, fill=colour, font=ImageFont.load_default(size=size))
-
-
 def _is_colour(value: Sequence[Colour] | Colour) -> bool:
     return len(value) == 3 and all(isinstance(part, int) for part in value)
 
@@ -245,8 +172,3 @@ def _checked_colour(colour: object) -> Colour:
     if isinstance(colour, tuple) and len(colour) == 3 and all(part in range(256) for part in colour):
         return colour
     raise ValueError(f"colour: want three integers of 0 to 255, got {colour!r}")
-
-
-def _check_image(image: Picture) -> None:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise ValueError(f"image: want uint8 (H, W, 3), got {image.dtype} {image.shape}")

@@ -10,6 +10,7 @@ from mmdet.structures import DetDataSample
 
 from det_distill.pictures import draw
 from det_distill.pictures.contenders import Contender
+from det_distill.pictures.grid import grid, zoom_for
 from det_distill.pictures.report import Slide
 from det_distill.scene import Level, Scene, levels_of, prior_strides
 
@@ -48,7 +49,7 @@ def slide_of(
 
 def sheet(slide: Slide, contenders: Sequence[Contender]) -> tuple[list[str], list[Row], draw.Picture]:
     """Titles of the columns, the rows, and the grid drawn: a row per mask, a column per level."""
-    zoom = draw.zoom_for(slide.image.shape[1])
+    zoom = zoom_for(slide.image.shape[1])
     canvas = draw.resize(slide.image, zoom)
     boxes, ignored = (found[0].numpy() for found in (slide.scene.boxes, slide.scene.ignored))
     legend = list(dict(zip(slide.names, slide.colours, strict=True)).items())
@@ -73,7 +74,7 @@ def sheet(slide: Slide, contenders: Sequence[Contender]) -> tuple[list[str], lis
     columns = [_column(level) for level in slide.levels]
     height, width = slide.scene.shapes[0]
     heading = f"{slide.name}: {width} x {height} pixels, {len(boxes)} boxes"
-    drawing = draw.grid(cells, columns, [r.title for r in rows], [r.captions for r in rows], heading, legend)
+    drawing = grid(cells, columns, [r.title for r in rows], [r.captions for r in rows], heading, legend)
     return columns, rows, drawing
 
 

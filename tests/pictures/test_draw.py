@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from det_distill.pictures import draw
+from det_distill.pictures.grid import grid, zoom_for
 
 GREY = np.full((24, 40, 3), 200, dtype=np.uint8)
 NOISE = np.random.default_rng(7).integers(0, 256, (24, 40, 3), dtype=np.uint8)
@@ -22,7 +23,7 @@ BOXES = np.array([[3.0, 4.0, 20.0, 15.0], [-5.0, 2.0, 60.0, 9.0]])
         pytest.param(lambda image: draw.boxes(image, BOXES, [(255, 0, 0), (0, 0, 255)], ["a", "b"]), id="boxes"),
         pytest.param(lambda image: draw.boxes(image, np.zeros((0, 4))), id="no boxes"),
         pytest.param(lambda image: draw.resize(image, 1), id="resize"),
-        pytest.param(lambda image: draw.grid([[image]], ["c"], ["r"], [["x"]], "t"), id="grid"),
+        pytest.param(lambda image: grid([[image]], ["c"], ["r"], [["x"]], "t"), id="grid"),
     ],
 )
 def test_the_callers_array_is_never_painted_on_nor_handed_back(paint):
@@ -90,7 +91,7 @@ def test_odd_boxes_do_not_stop_the_drawing(box):
 def test_a_grid_keeps_every_picture_whole_and_in_order():
     inks = [[(10, 200, 30), (40, 50, 220)], [(200, 20, 60), (70, 180, 190)], [(90, 10, 110), (230, 130, 5)]]
     cells = [[np.full((30, 50, 3), ink, dtype=np.uint8) for ink in row] for row in inks]
-    out = draw.grid(cells, ["c" * 90, "d"], ["a", "b", "c"], [["caption " * 9] * 2] * 3, "t", [("x", (0, 0, 1))] * 9)
+    out = grid(cells, ["c" * 90, "d"], ["a", "b", "c"], [["caption " * 9] * 2] * 3, "t", [("x", (0, 0, 1))] * 9)
     corner = {}
     for i, j in itertools.product(range(3), range(2)):
         ys, xs = np.nonzero((out == inks[i][j]).all(axis=2))
@@ -103,9 +104,9 @@ def test_a_grid_keeps_every_picture_whole_and_in_order():
 
 def test_every_title_and_caption_leaves_its_own_mark():
     words = {"columns": ["c"], "rows": ["r"], "captions": [["x"]], "title": "t", "legend": [("l", (9, 9, 9))]}
-    out = draw.grid([[GREY]], **words)
+    out = grid([[GREY]], **words)
     for key, blank in (("columns", [""]), ("rows", [""]), ("captions", [[""]]), ("legend", [("", (9, 9, 9))])):
-        other = draw.grid([[GREY]], **{**words, key: blank})
+        other = grid([[GREY]], **{**words, key: blank})
         assert other.shape == out.shape
         assert not np.array_equal(other, out), key
 
@@ -114,7 +115,7 @@ def test_every_title_and_caption_leaves_its_own_mark():
     ("width", "zoom"), [(160, 2), (240, 1), (239, 2), (320, 1), (100, 3), (1, 240), (960, 0.5), (1333, 480 / 1333)]
 )
 def test_small_pictures_grow_by_an_integer_and_large_ones_shrink(width, zoom):
-    assert draw.zoom_for(width) == zoom
+    assert zoom_for(width) == zoom
 
 
 def test_resize_multiplies_the_sides():
@@ -140,11 +141,11 @@ def test_resize_multiplies_the_sides():
         (lambda: draw.boxes(GREY, BOXES, [(1, 2, 3)]), "colours: want one per box, 2, got 1"),
         (lambda: draw.boxes(GREY, BOXES, labels=["a"]), "labels: want one per box, 2, got 1"),
         (lambda: draw.resize(GREY, 0), "zoom: want"),
-        (lambda: draw.zoom_for(0), "width: want"),
-        (lambda: draw.grid([], [], [], []), "cells: want at least one"),
-        (lambda: draw.grid([[GREY]], ["a", "b"], ["r"], [["x"]]), "2 columns"),
-        (lambda: draw.grid([[GREY]], ["a"], ["r"], [[]]), "a caption each"),
-        (lambda: draw.grid([[GREY, GREY[:9]]], ["a", "b"], ["r"], [["x", "y"]]), "images of one size"),
+        (lambda: zoom_for(0), "width: want"),
+        (lambda: grid([], [], [], []), "cells: want at least one"),
+        (lambda: grid([[GREY]], ["a", "b"], ["r"], [["x"]]), "2 columns"),
+        (lambda: grid([[GREY]], ["a"], ["r"], [[]]), "a caption each"),
+        (lambda: grid([[GREY, GREY[:9]]], ["a", "b"], ["r"], [["x", "y"]]), "images of one size"),
     ],
 )
 def test_a_wrong_argument_is_named(wrong, says):
