@@ -34,13 +34,16 @@ def plot(of: str, points: Sequence[tuple[float, float, float]], slopes: tuple[fl
     figure.savefig(file, dpi=100)
 
 
-def plot_curves(curves: Mapping[str, Sequence[Sequence[tuple[int, float]]]], teacher: float | None, file: Path) -> None:
+Curve = Sequence[tuple[int, float]]  # epochs and scores
+
+
+def plot_curves(curves: Mapping[str, Sequence[Curve]], teacher: Curve, file: Path) -> None:
     """Write a plot of validation scores over epochs, of each method the mean over its runs.
 
     Args:
-        curves: Of each method its runs, each of epochs and scores; an epoch counts where every run of a method has it.
-        teacher: Its score, a line across; None for none.
-        file: A new picture.
+        curves: Of each method its runs; an epoch counts where every run of a method has it.
+        teacher: Its own, of whose end there is a line across.
+        file: A new picture; none where no method has a curve.
     """
     figure = Figure(figsize=(8, 5), layout="constrained")
     FigureCanvasAgg(figure)
@@ -50,8 +53,9 @@ def plot_curves(curves: Mapping[str, Sequence[Sequence[tuple[int, float]]]], tea
         epochs = sorted(set.intersection(*(set(run) for run in begun))) if begun else []
         if epochs:
             axes.plot(epochs, [mean(run[epoch] for run in begun) for epoch in epochs], "o-", label=name, markersize=3)
-    if teacher is not None:
-        axes.axhline(teacher, linestyle=":", color="grey", label="teacher, on test")
-    if axes.lines:
-        axes.legend(fontsize="small")
+    if not axes.lines:
+        return
+    if teacher:
+        axes.axhline(teacher[-1][1], linestyle=":", color="grey", label="teacher, at its end")
+    axes.legend(fontsize="small")
     figure.savefig(file, dpi=100)

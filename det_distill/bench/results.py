@@ -65,7 +65,7 @@ def results(
             method: [_curve(known.run(budget, method, seed).folder, known.metric) for seed in known.seeds]
             for method in known.methods
         }
-        plot_curves(curves, known.teacher.score(known.metric), Path(out, f"{budget}.png"))
+        plot_curves(curves, _curve(known.teacher.folder, known.metric), Path(out, f"{budget}.png"))
     if failed:
         raise RuntimeError(f"{len(failed)} of {len(chosen)} runs failed; see the logs in {', '.join(failed)}")
     return told
@@ -102,6 +102,8 @@ def _told(plan: Plan) -> str:
         for name, config in plan.methods.items():
             pairs = list(zip(scores["alone"], scores[name], strict=True))
             found = [one for _, one in pairs if one is not None]
+            if not found:
+                continue
             shares = [
                 100 * (one - own) / (teacher - own)
                 for own, one in pairs

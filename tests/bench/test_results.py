@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from det_distill.bench import plan as plans
 from det_distill.bench.plan import Plan, stretch
+from det_distill.bench.plot import plot_curves
 from det_distill.bench.results import results, spread
 
 ROOT = Path(__file__).parents[2]
@@ -133,7 +134,25 @@ def test_what_is_done_is_not_done_again(plan: str, commands: list[list[str]], tm
     assert results(plan, str(tmp_path / "out"), methods=["alone"]) == first
     assert results(plan, str(tmp_path / "out"), table_only=True) == first
     assert len(commands) == count
-    assert cells(first, "long", "hint") == ["0", "", ""]
+
+
+def test_only_what_was_run_is_told_and_drawn(
+    plan: str, commands: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    drawn = {}
+
+    def noted(curves: Any, teacher: Any, file: Path) -> None:
+        drawn[file.stem] = curves, teacher
+        plot_curves(curves, teacher, file)
+
+    monkeypatch.setattr("det_distill.bench.results.plot_curves", noted)
+    told = results(plan, str(tmp_path / "out"), budgets=["short"], methods=["alone"])
+    assert "short" in told
+    assert not {"long", "hint"} & {cell.strip() for cell in told.split("|")}
+    assert [file.name for file in (tmp_path / "out").glob("*.png")] == ["short.png"]
+    curves, teacher = drawn["short"]
+    assert curves == {"alone": [[(6, 25.0)]] * 2, "imitation": [[], []], "hint": [[], []]}
+    assert teacher == [(6, 30.0)]  # on the validation split, as the others, not the test split's 60
 
 
 def test_a_run_that_fails_is_named_and_the_others_are_done(plan: str, commands: list[list[str]], tmp_path: Path):
