@@ -4,6 +4,9 @@ Why: a student with few channels need not find the teacher's exact features, onl
 same values, and there are far fewer of these to choose from.
 """
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
 from det_distill.fp32 import common
@@ -36,11 +39,24 @@ def quantise(features: Tensor, step: float = 1.0, signed: bool = False, straight
         >>> quantise(torch.tensor([-2.6, 0.5, 1.5, 1.6]))
         tensor([0., 0., 1., 2.])
     """
-    dtype = common(features)
-    index = (features.to(dtype) / step - 0.5).ceil()
-    grid = (step * (index if signed else index.clamp(min=0))).to(features.dtype)
-    # The second term is 0 and only carries the gradient.
-    return grid.detach() + (features - features.detach()) if straight_through else grid
+    grid = (features.detach() if straight_through else features).to(common(features)) / step
+    grid.sub_(0.5).ceil_()  # in place, for crops are many and each copy costs as much as the rounding
+    if not signed:
+        grid.clamp_(min=0)
+    grid = grid.mul_(step).to(features.dtype)
+    return _AsIfUnchanged.apply(features, grid) if straight_through else grid
+
+
+class _AsIfUnchanged(torch.autograd.Function):
+    """The second tensor, with the gradient of the first."""
+
+    @staticmethod
+    def forward(_ctx: Any, _features: Tensor, grid: Tensor) -> Tensor:
+        return grid
+
+    @staticmethod
+    def backward(_ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
 
 
 class Quantiser(nn.Module):
