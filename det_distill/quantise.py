@@ -4,9 +4,6 @@ Why: a student with few channels need not find the teacher's exact features, onl
 same values, and there are far fewer of these to choose from.
 """
 
-from typing import Any
-
-import torch
 from torch import Tensor, nn
 
 from det_distill.fp32 import common
@@ -44,19 +41,8 @@ def quantise(features: Tensor, step: float = 1.0, signed: bool = False, straight
     if not signed:
         grid.clamp_(min=0)
     grid = grid.mul_(step).to(features.dtype)
-    return _AsIfUnchanged.apply(features, grid) if straight_through else grid
-
-
-class _AsIfUnchanged(torch.autograd.Function):
-    """The second tensor, with the gradient of the first."""
-
-    @staticmethod
-    def forward(_ctx: Any, _features: Tensor, grid: Tensor) -> Tensor:
-        return grid
-
-    @staticmethod
-    def backward(_ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient, None
+    # The second term is 0 and only carries the gradient.
+    return grid + (features - features.detach()) if straight_through else grid
 
 
 class Quantiser(nn.Module):
