@@ -7,6 +7,8 @@ from statistics import mean
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+Curve = Sequence[tuple[int, float]]  # epochs and scores
+
 
 def plot(of: str, points: Sequence[tuple[float, float, float]], slopes: tuple[float, float], file: Path) -> None:
     """Write a plot of the times of a student's own step and of the distilled one, both axes logarithmic.
@@ -32,9 +34,6 @@ def plot(of: str, points: Sequence[tuple[float, float, float]], slopes: tuple[fl
     axes.minorticks_off()
     axes.legend()
     figure.savefig(file, dpi=100)
-
-
-Curve = Sequence[tuple[int, float]]  # epochs and scores
 
 
 def plot_curves(curves: Mapping[str, Sequence[Curve]], teacher: Curve, file: Path) -> None:

@@ -60,12 +60,13 @@ def results(
     told = _told(known)
     Path(out).mkdir(parents=True, exist_ok=True)
     Path(out, "results.md").write_text(told + "\n")
+    teacher = _curve(known.teacher.folder, known.metric)
     for budget in known.budgets:
         curves = {
             method: [_curve(known.run(budget, method, seed).folder, known.metric) for seed in known.seeds]
             for method in known.methods
         }
-        plot_curves(curves, _curve(known.teacher.folder, known.metric), Path(out, f"{budget}.png"))
+        plot_curves(curves, teacher, Path(out, f"{budget}.png"))
     if failed:
         raise RuntimeError(f"{len(failed)} of {len(chosen)} runs failed; see the logs in {', '.join(failed)}")
     return told
