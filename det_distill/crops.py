@@ -42,6 +42,13 @@ class PairedCrops:
             for side, relative in ((0, 1.0), (1, scale))
         ]
 
+    def same_as(self, cuts: tuple[str, Any] | None) -> bool:
+        """Whether the student's RoI head, by its `Anatomy.cuts`, makes of a box the very crop that is made here."""
+        if cuts is None or cuts[0] != self.tap or type(cuts[1]) is not SingleRoIExtractor:
+            return False
+        first = [pair.places[0] for pair in self.pairs] == list(range(len(self.pairs)))
+        return first and _meaning(cuts[1]) == _meaning(self.extractors[0])
+
     def maps(self, shown: Mapping[str, Any], side: int) -> list[Tensor]:
         """The compared levels of the student (side 0) or the teacher (side 1), at least fp32: crops differ little."""
         maps: list[Tensor] = [shown[self.tap][pair.places[side]] for pair in self.pairs]
@@ -52,17 +59,28 @@ class PairedCrops:
         found: Tensor = self.extractors[0].map_roi_levels(rois, len(self.pairs))
         return found
 
-    def __call__(self, student: Mapping[str, Any], teacher: Mapping[str, Any], rois: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, student: Mapping[str, Any], teacher: Mapping[str, Any], rois: Tensor, own: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """(N, C, size, size) of both sides.
 
         Args:
             student: What the student shows.
             teacher: What the teacher shows.
             rois: (N, 5), image index and box in pixels of the student's input.
+            own: The student's crops, where somebody has cut them; those in half precision are cut anew, for so were
+                their boxes.
         """
-        own: Tensor = self.extractors[0](self.maps(student, 0), rois)
+        if own is None or own.dtype != common(own):
+            own = self.extractors[0](self.maps(student, 0), rois)
         theirs = torch.cat((rois[:, :1], rois[:, 1:] / self.scale), dim=1)
         its: Tensor = self.extractors[1](self.maps(teacher, 1), theirs)
         if not len(rois):  # of one level MMDetection's extractor then cuts the graph
             own = own + self.maps(student, 0)[0][:0].sum()
         return own, its
+
+
+def _meaning(extractor: SingleRoIExtractor) -> tuple[list[str], float | None]:
+    """What decides how it cuts a box: the sizes, scales, sampling and alignment of each level, and the box's level."""
+    layers = [str(layer) for layer in extractor.roi_layers]
+    return layers, extractor.finest_scale if len(layers) > 1 else None

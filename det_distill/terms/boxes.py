@@ -11,7 +11,7 @@ from det_distill.crops import PairedCrops
 from det_distill.refusals import at_least, choice
 from det_distill.terms.base import Term
 from det_distill.views.anatomy import Anatomy, MapSpec, Pair, paired, same_coder, same_sizes
-from det_distill.views.base import PROPOSALS, ROIS
+from det_distill.views.base import PROPOSALS, ROI_CROPS, ROIS
 
 SOURCES = {"proposals": PROPOSALS, "sampled": ROIS}
 
@@ -23,8 +23,10 @@ class BoxTerm(Term):
         tap: What is compared: a tap of maps, cropped at the boxes, each box on one level for both nets; or one of the
             RoI head ("roi.features", "roi.embedding", "roi.logits", "roi.deltas"), as it is.
         weight: Multiplier.
-        boxes: "proposals", the student's RPN's `num` best of each image; or "sampled", those its RoI head trains on.
-        num: Proposals an image.
+        boxes: "proposals", the student's RPN's `num` best of each image; or "sampled", those its RoI head trains on,
+            positive and negative. The latter cost less: a crop of `size` 7, of all the levels that the RoI head crops
+            from, it has made already.
+        num: Boxes an image; of more that are sampled, an even spread in their order.
         size: Cells of a crop, which is a RoIAlign.
         strides: The student's levels to compare, where not all.
         resize: For nets of one stride fed at different scales: levels are paired by each net's own stride.
@@ -56,6 +58,8 @@ class BoxTerm(Term):
                 self.tap, paired(student, teacher, self.tap, self.strides, self.resize), self.size, student.scale
             )
             self.channels = self.crops.pairs[0].channels
+            if self.source == ROIS and self.crops.same_as(student.cuts):
+                self.taps = (*self.taps, ROI_CROPS)
             return
         if self.tap == "roi.deltas":
             same_coder(student, teacher, "roi")
@@ -68,14 +72,35 @@ class BoxTerm(Term):
 
     def rois(self, student: Mapping[str, Any]) -> Tensor:
         """(N, 5) the boxes compared, behind the index of their image."""
-        boxes = student[self.source]
-        return boxes if isinstance(boxes, Tensor) else bbox2roi([one[: self.num] for one in boxes])
+        if self.source == ROIS:
+            boxes: Tensor = student[ROIS]
+            return boxes[self._chosen(student)]
+        return bbox2roi([one[: self.num] for one in student[PROPOSALS]])
+
+    def _chosen(self, student: Mapping[str, Any]) -> Tensor:
+        """Which of the sampled boxes are compared."""
+        images = len(student[self.tap][0])
+        return spread(len(student[ROIS]), self.num * images, student[ROIS].device)
 
     def compared(self, student: Mapping[str, Any], teacher: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """(N, ...) of both sides."""
-        if self.crops:
-            return self.crops(student, teacher, self.rois(student))
-        return student[self.tap], teacher[self.tap]
+        if not self.crops:
+            return student[self.tap], teacher[self.tap]
+        own = None
+        if ROI_CROPS in self.taps:
+            own = student[ROI_CROPS].index_select(0, self._chosen(student))
+        return self.crops(student, teacher, self.rois(student), own)
+
+
+def spread(count: int, most: int, device: torch.device) -> Tensor:
+    """At most so many of the indices below `count`, evenly spread.
+
+    Example:
+        >>> spread(10, 4, torch.device("cpu"))
+        tensor([0, 2, 5, 7])
+    """
+    kept = min(count, most)
+    return torch.arange(kept, device=device) * count // max(1, kept)
 
 
 def cells_of(rois: Tensor, size: Sequence[int], stride: int) -> Tensor:

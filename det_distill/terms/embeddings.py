@@ -11,6 +11,7 @@ from det_distill.crops import PairedCrops
 from det_distill.ranks import joined
 from det_distill.refusals import at_least, choice
 from det_distill.terms.base import Batch, Term
+from det_distill.terms.boxes import spread
 from det_distill.views.anatomy import Anatomy, MapSpec, paired
 from det_distill.views.base import ROI_TARGETS, ROIS
 
@@ -65,7 +66,7 @@ class EmbeddingTerm(Term):
             groups = [(image == one).nonzero().squeeze(1) for one in range(len(batch.samples))]
         values = []
         for members in groups:
-            chosen = _spread(members, self.cap)
+            chosen = members[spread(len(members), self.cap, members.device)]
             values.append(self.group(own[chosen], its[chosen], labels[chosen]))
         return sum(values[1:], values[0]) / len(values)
 
@@ -87,10 +88,3 @@ class EmbeddingTerm(Term):
     def group(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         """How far the embeddings (N, d_s) and (N, d_t) of the same N boxes, of (N,) classes, are apart."""
         raise NotImplementedError
-
-
-def _spread(indices: Tensor, most: int) -> Tensor:
-    """At most so many of the indices, evenly spread."""
-    if len(indices) <= most:
-        return indices
-    return indices[torch.arange(most, device=indices.device) * len(indices) // most]

@@ -40,6 +40,7 @@ class Anatomy:
         scale: Pixels of its input a pixel of the batch: below 1 on a student of lower resolution.
         dense: The single-stage head; None on a two-stage detector.
         classify: Class logits (N, K + 1) of RoI features (N, C, h, w), where there is a RoI head.
+        cuts: The tap that the RoI head cuts its boxes from, and its extractor; None without one.
         class_map: Of a teacher of other classes, pairs of its class and the student's.
     """
 
@@ -50,6 +51,7 @@ class Anatomy:
     scale: float = 1.0
     dense: Any = None
     classify: Callable[[torch.Tensor], torch.Tensor] = _no_rois
+    cuts: tuple[str, Any] | None = None
     class_map: tuple[tuple[int, int], ...] | None = None
 
     @property

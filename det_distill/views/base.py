@@ -22,9 +22,9 @@ def part(index: int) -> Pick:
     return lambda _, value: tuple(value[index]) if isinstance(value[index], list) else value[index]
 
 
-ROIS, PROPOSALS, RPN_TARGETS, ROI_TARGETS = "roi.rois", "rpn.proposals", "rpn.targets", "roi.targets"
-DENSE_TARGETS = "head.targets"
-TRAINING = (ROIS, PROPOSALS, RPN_TARGETS, ROI_TARGETS, DENSE_TARGETS)  # of all families
+ROIS, ROI_CROPS, PROPOSALS = "roi.rois", "roi.crops", "rpn.proposals"
+RPN_TARGETS, ROI_TARGETS, DENSE_TARGETS = "rpn.targets", "roi.targets", "head.targets"
+TRAINING = (ROIS, ROI_CROPS, PROPOSALS, RPN_TARGETS, ROI_TARGETS, DENSE_TARGETS)  # of all families
 PREACTIVATION = "backbone.preactivation"
 TRUNK: dict[str, tuple[str, Pick]] = {"backbone": ("backbone", output), "neck": ("neck", output)}
 LEVELS = 32  # of a pyramid, each half of the one before: beyond, an image of a single cell has more than 10^9 pixels

@@ -4,7 +4,8 @@ Names beside those of every `View`: `rpn.logits`, `rpn.deltas` (tuples of (B, A,
 (B, 4A, H, W)); `roi.features` (N, C, h, w), `roi.embedding` (N, D) or, on R-FCN, its bins' votes (N, K + 1, k, k),
 `roi.logits` (N, K + 1), `roi.deltas` (N, 4K or 4). On the student only, for they
 are made while it trains: `rpn.targets` and `roi.targets` (what the heads' `get_targets` return), `rpn.proposals`
-(per image (P, 4), best first), `roi.rois` (N, 5) the sampled boxes behind the index of their image.
+(per image (P, 4), best first), `roi.rois` (N, 5) the sampled boxes behind the index of their image, `roi.crops`
+(N, C, h, w) what its RoI head cut there, which is `roi.features` without the teacher's.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from mmdet.models.detectors import RPN, TwoStageDetector
 from torch import Tensor, nn
 
 from det_distill.views.anatomy import Anatomy
-from det_distill.views.base import PROPOSALS, ROI_TARGETS, ROIS, RPN_TARGETS, TRUNK, View, part
+from det_distill.views.base import PROPOSALS, ROI_CROPS, ROI_TARGETS, ROIS, RPN_TARGETS, TRUNK, View, part
 from det_distill.views.sight import Sight
 from det_distill.views.taps import Pick, Recorder, output
 
@@ -41,11 +42,12 @@ class TwoStageView(View):
     """
 
     heads = ("rpn", "roi")
-    training = (ROIS, PROPOSALS, RPN_TARGETS, ROI_TARGETS)
+    training = (ROIS, ROI_CROPS, PROPOSALS, RPN_TARGETS, ROI_TARGETS)
     sources = TRUNK | {
         "rpn.logits": ("rpn_head", part(0)),
         "rpn.deltas": ("rpn_head", part(1)),
         ROIS: ("roi_head.bbox_roi_extractor", _argument(1)),
+        ROI_CROPS: ("roi_head.bbox_roi_extractor", output),
         "roi.features": ("roi_head.bbox_roi_extractor", output),
         "roi.embedding": ("roi_head.bbox_head.fc_cls", _argument(0)),
         "roi.logits": ("roi_head.bbox_head", part(0)),
@@ -146,4 +148,7 @@ class TwoStageView(View):
 
     def anatomy(self, names: Sequence[str], scale: float = 1.0) -> Anatomy:
         shown = Anatomy(self.side, self.dry_run(names), self.rpn, self.head, scale)
-        return replace(shown, classify=self.classify) if self.has_rois else shown
+        if self.bare:
+            return shown
+        trunk = "neck" if self.detector.with_neck else "backbone"
+        return replace(shown, classify=self.classify, cuts=(trunk, self.detector.roi_head.bbox_roi_extractor))
