@@ -8,7 +8,7 @@ from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import Tensor
 
 from det_distill.fp32 import common
-from det_distill.views.anatomy import Pair
+from det_distill.views.comparison import Pair
 
 FINEST = 14  # sides of a box in cells where it passes to the next level of a pyramid, halved: FPN's 56 px at stride 4
 

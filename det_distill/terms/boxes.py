@@ -10,8 +10,9 @@ from torch import Tensor
 from det_distill.crops import PairedCrops
 from det_distill.refusals import at_least, choice
 from det_distill.terms.base import Term
-from det_distill.views.anatomy import Anatomy, MapSpec, Pair, paired, same_coder, same_sizes
+from det_distill.views.anatomy import Anatomy, MapSpec
 from det_distill.views.base import PROPOSALS, ROI_CROPS, ROIS
+from det_distill.views.comparison import Pair, paired, same_coder, same_sizes
 
 SOURCES = {"proposals": PROPOSALS, "sampled": ROIS}
 

@@ -12,8 +12,9 @@ from det_distill.ranks import joined
 from det_distill.refusals import at_least, choice
 from det_distill.terms.base import Batch, Term
 from det_distill.terms.boxes import spread
-from det_distill.views.anatomy import Anatomy, MapSpec, paired
+from det_distill.views.anatomy import Anatomy, MapSpec
 from det_distill.views.base import ROI_TARGETS, ROIS
+from det_distill.views.comparison import paired
 
 CHOICES = ("positive", "sampled")
 GROUPS = ("batch", "image")

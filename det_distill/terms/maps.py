@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from det_distill.adapters import fitting
 from det_distill.terms.base import Batch, Term
-from det_distill.views.anatomy import Anatomy, Pair, paired
+from det_distill.views.anatomy import Anatomy
+from det_distill.views.comparison import Pair, paired
 
 
 class MapTerm(Term):

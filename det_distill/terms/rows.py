@@ -10,8 +10,9 @@ from torch import Tensor
 from det_distill.building import build
 from det_distill.masks import Mask, cells_on, demand_anchors
 from det_distill.terms.base import Batch, per_anchor
-from det_distill.views.anatomy import Anatomy, paired, same_anchors
+from det_distill.views.anatomy import Anatomy
 from det_distill.views.base import RPN_TARGETS
+from det_distill.views.comparison import paired, same_anchors
 
 
 def judged_alike(student: Anatomy, teacher: Anatomy) -> int:

@@ -15,7 +15,8 @@ from det_distill.losses.hinton import soft_kl
 from det_distill.ranks import fair
 from det_distill.refusals import at_least
 from det_distill.terms.base import Batch, Term
-from det_distill.views.anatomy import Anatomy, same_classes, same_sizes
+from det_distill.views.anatomy import Anatomy
+from det_distill.views.comparison import same_classes, same_sizes
 
 
 @MODELS.register_module()

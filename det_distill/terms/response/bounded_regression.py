@@ -11,7 +11,8 @@ from det_distill.losses.bounded_regression import bounded_regression
 from det_distill.ranks import fair
 from det_distill.refusals import at_least, choice
 from det_distill.terms.base import HEADS, Batch, Term, per_anchor
-from det_distill.views.anatomy import Anatomy, same_anchors, same_coder
+from det_distill.views.anatomy import Anatomy
+from det_distill.views.comparison import same_anchors, same_coder
 
 
 @MODELS.register_module()

@@ -12,8 +12,9 @@ from det_distill.losses.localisation import localisation
 from det_distill.ranks import fair
 from det_distill.refusals import at_least
 from det_distill.terms.base import Batch, Term, per_anchor
-from det_distill.views.anatomy import Anatomy, paired
+from det_distill.views.anatomy import Anatomy
 from det_distill.views.base import DENSE_TARGETS
+from det_distill.views.comparison import paired
 
 
 @MODELS.register_module()

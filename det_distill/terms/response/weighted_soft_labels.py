@@ -12,7 +12,8 @@ from det_distill.ranks import fair
 from det_distill.refusals import at_least, choice
 from det_distill.terms.base import HEADS, Batch, Term
 from det_distill.terms.rows import RoIRows, RPNRows
-from det_distill.views.anatomy import Anatomy, same_classes
+from det_distill.views.anatomy import Anatomy
+from det_distill.views.comparison import same_classes
 
 KINDS = {
     "rpn": "RPN has a softmax; one sigmoid an anchor",

@@ -7,7 +7,8 @@ import pytest
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder, LegacyDeltaXYWHBBoxCoder
 from mmdet.models.task_modules.prior_generators import AnchorGenerator
 
-from det_distill.views.anatomy import Anatomy, MapSpec, Pair, paired, same_anchors, same_coder
+from det_distill.views.anatomy import Anatomy, MapSpec
+from det_distill.views.comparison import Pair, paired, same_anchors, same_coder
 
 
 def net(side: str, levels: list[tuple[int, int]] | None = None, scale: float = 1.0, **head: Any) -> Anatomy:
