@@ -13,10 +13,13 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from det_distill.building import build
+from det_distill.channels import sort_channels
 from det_distill.faculty import Faculty
 from det_distill.refusals import blamed, choice, suggestion
 from det_distill.views.base import View
 from det_distill.views.taps import below
+
+CHANNELS = ("first", "heaviest")
 
 
 @TASK_UTILS.register_module()
@@ -29,12 +32,14 @@ class WeightSelection:
     Args:
         teacher: Whose weights, of several teachers; by default the first's.
         skip: Dotted paths of the student's modules that keep their own initialisation.
+        channels: "first", those of the first numbers, as in the paper; or the "heaviest", for which the teacher's
+            channels are sorted in memory, wherever that changes nothing of what it computes (`sort_channels`).
     """
 
-    def __init__(self, teacher: str | None = None, skip: Sequence[str] = ()) -> None:
+    def __init__(self, teacher: str | None = None, skip: Sequence[str] = (), channels: str = "first") -> None:
         if isinstance(skip, str) or not all(isinstance(one, str) for one in skip):
             raise ValueError(f"skip={skip!r:.80}; a list of dotted paths of the student's modules is expected")
-        self.teacher, self.skip = teacher, tuple(skip)
+        self.teacher, self.skip, self.channels = teacher, tuple(skip), choice("channels", channels, CHANNELS)
 
     def check(self, student: View, teachers: Faculty) -> None:
         """Whether there is anything to inherit.
@@ -49,7 +54,7 @@ class WeightSelection:
         for path in self.skip:
             if path not in modules:
                 raise ValueError(f"skip names '{path}', no module of the student{suggestion(path, modules)}")
-        source = self._source(teachers).view
+        source = self.source(teachers).view
         for what, its, own in (
             ("classes", source.classes, student.classes),
             ("anchors a cell", source.priors.num_base_priors, student.priors.num_base_priors),
@@ -65,7 +70,7 @@ class WeightSelection:
 
     def selected(self, student: nn.Module, teachers: Faculty) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Each layer that inherits, with the parts of the teacher's weights that fit it, views of them."""
-        source = dict(self._source(teachers).detector.named_modules())
+        source = dict(self.source(teachers).detector.named_modules())
         for path, layer in student.named_modules():
             own = _own(layer)
             if not own or path not in source or below(path, self.skip):
@@ -89,9 +94,10 @@ class WeightSelection:
         count = sum(1 for _ in self.selected(student, teachers))
         whole = sum(1 for one in student.modules() if _own(one))
         name = f" {self.teacher}" if self.teacher else ""
-        return f"begins with the first channels of {count} of {whole} layers of the teacher{name}"
+        return f"begins with the {self.channels} channels of {count} of {whole} layers of the teacher{name}"
 
-    def _source(self, teachers: Faculty) -> Any:
+    def source(self, teachers: Faculty) -> Any:
+        """The teacher whose weights they are."""
         return teachers.first if self.teacher is None else teachers[self.teacher]
 
 
@@ -110,6 +116,8 @@ def selection_of(cfg: Mapping[str, Any], student: View, teachers: Faculty) -> We
             )
         selection: WeightSelection = build(TASK_UTILS, cfg)
         selection.check(student, teachers)
+        if selection.channels == "heaviest":
+            sort_channels(selection.source(teachers).view)
     return selection
 
 
