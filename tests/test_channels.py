@@ -111,6 +111,22 @@ def test_what_looks_at_channels_by_number_is_an_error():
         sort_channels(view_of(net, "teacher"))
 
 
+def test_a_layer_that_does_not_run_is_an_error():
+    net = built("fpn")
+    net.roi_head.mask = nn.Conv2d(16, 4, 1)
+    with pytest.raises(ValueError, match=r"the teacher's 'roi_head.mask' does not run where boxes are found"):
+        sort_channels(view_of(net, "teacher"))
+
+
+def test_a_layer_of_zeros_decides_nothing():
+    net = built("fpn")
+    nn.init.zeros_(net.roi_head.bbox_head.fc_reg.weight)
+    before = outputs(net)
+    assert sort_channels(view_of(net, "teacher")) == NETS["fpn"][1]
+    for one, other in zip(before, outputs(net), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 * float(one.abs().max()))
+
+
 def reversed_channels(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same net, its channels counted from behind."""
     ends = "rpn_cls", "rpn_reg", "fc_cls", "fc_reg"
