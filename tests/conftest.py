@@ -28,10 +28,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "any machine"))
 
 @pytest.fixture(autouse=True)
 def no_runner_before():
-    """A Runner of an earlier test leaves its scope and its step count behind."""
+    """A Runner of an earlier test leaves its scope and its step count behind, for fixtures of modules too."""
     MessageHub.get_instance(f"test-{uuid.uuid4()}")
     with DefaultScope.overwrite_default_scope("mmdet"):
         yield
+    MessageHub.get_instance(f"test-{uuid.uuid4()}")
 
 
 @pytest.fixture(autouse=True)
