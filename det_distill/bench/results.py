@@ -60,10 +60,10 @@ def results(
     told = _told(known)
     Path(out).mkdir(parents=True, exist_ok=True)
     Path(out, "results.md").write_text(told + "\n")
-    teacher = _curve(known.teacher.folder, known.metric)
+    teacher = _curve(known.teacher, known.metric)
     for budget in known.budgets:
         curves = {
-            method: [_curve(known.run(budget, method, seed).folder, known.metric) for seed in known.seeds]
+            method: [_curve(known.run(budget, method, seed), known.metric) for seed in known.seeds]
             for method in known.methods
         }
         plot_curves(curves, teacher, Path(out, f"{budget}.png"))
@@ -126,8 +126,10 @@ def spread(values: Sequence[float], unit: str = "") -> str:
     return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "") + unit
 
 
-def _curve(folder: Path, metric: str) -> list[tuple[int, float]]:
-    """Epoch and validation score in per cent, of all of a run's logs of scalars."""
-    files = sorted(folder.glob("*/vis_data/scalars.json"))
+def _curve(run: Run, metric: str) -> list[tuple[int, float]]:
+    """Epoch and validation score in per cent, of all of a run's logs of scalars; none before it is done."""
+    if run.score(metric) is None:
+        return []
+    files = sorted(run.folder.glob("*/vis_data/scalars.json"))
     lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     return sorted({line["step"]: 100 * line[metric] for line in lines if metric in line}.items())

@@ -153,6 +153,9 @@ def test_only_what_was_run_is_told_and_drawn(
     curves, teacher = drawn["short"]
     assert curves == {"alone": [[(6, 25.0)]] * 2, "imitation": [[], []], "hint": [[], []]}
     assert teacher == [(6, 30.0)]  # on the validation split, as the others, not the test split's 60
+    (tmp_path / "out" / "short" / "alone" / "1" / "score.json").unlink()  # as of a run under way
+    results(plan, str(tmp_path / "out"), table_only=True)
+    assert drawn["short"][0]["alone"] == [[(6, 25.0)], []]
 
 
 def test_a_run_that_fails_is_named_and_the_others_are_done(plan: str, commands: list[list[str]], tmp_path: Path):
