@@ -122,11 +122,11 @@ def _trace(node: Any, makers: dict[Any, nn.Module], group: Group) -> None:
             continue
         known.add(one)
         maker = makers.get(one)
-        if maker is not None and not isinstance(maker, _BatchNorm):
+        if isinstance(maker, _BatchNorm):
+            group.norms[maker] = None
+        elif maker is not None:
             group.writers[maker] = None
             continue
-        if maker is not None:
-            group.norms[maker] = None
         queue.extend(before for before, _ in one.next_functions)
 
 

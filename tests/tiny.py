@@ -101,6 +101,18 @@ def single_stage(kind: str, width: int = 8, fpn: int = 16, classes: int = 3, **p
     return model
 
 
+def dead_beyond_the_student(checkpoint: str) -> dict[str, Any]:
+    """A wider teacher's file with zeros in whatever `faster_rcnn()` has no room for."""
+    room = MODELS.build(faster_rcnn()).state_dict()
+    saved: dict[str, Any] = torch.load(checkpoint)
+    for name, value in saved["state_dict"].items():
+        for dim, size in enumerate(room[name].shape):
+            value.narrow(dim, size, value.shape[dim] - size).zero_()
+        if name.endswith("running_var"):
+            value += 1  # of a dead channel too, or 0 is divided by 0
+    return saved
+
+
 def write_teacher(folder: Path, model: ConfigDict, seed: int = 1) -> dict[str, str]:
     """A config file and a checkpoint of random weights with BN statistics of their own."""
     torch.manual_seed(seed)
