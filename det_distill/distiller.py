@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from det_distill.building import build_detector
 from det_distill.configs import student_model
 from det_distill.faculty import Faculty
-from det_distill.inherit import selection_of
+from det_distill.inheritance.selection import selection_of
 from det_distill.randomness import untouched
 from det_distill.ranks import idle
 from det_distill.resolution import Shrink

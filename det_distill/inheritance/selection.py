@@ -13,8 +13,8 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from det_distill.building import build
-from det_distill.channels import sort_channels
 from det_distill.faculty import Faculty
+from det_distill.inheritance.channels import sort_channels
 from det_distill.refusals import blamed, choice, suggestion
 from det_distill.views.base import View
 from det_distill.views.taps import below

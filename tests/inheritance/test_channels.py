@@ -10,7 +10,7 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 import tiny
-from det_distill.channels import sort_channels
+from det_distill.inheritance.channels import sort_channels
 from det_distill.views.families import view_of
 
 NETS: dict[str, tuple[Callable[[], Any], int]] = {  # and how many groups of layers have one order of channels

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from det_distill.channel_groups import groups_of, layers_of
+from det_distill.inheritance.groups import groups_of, layers_of
 from det_distill.modes import evaluating
 from det_distill.views.base import DRY_RUN, View
 

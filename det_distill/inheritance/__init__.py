@@ -1,0 +1,1 @@
+"""A student that begins as a part of its teacher: which layers, and which of their channels."""
