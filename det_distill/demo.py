@@ -17,7 +17,7 @@ from det_distill.configs import load_config
 
 TEACHER = "configs/digits/faster-rcnn_r18-half_fpn64_teacher.py"
 STUDENT = "configs/digits/faster-rcnn_r18-quarter_fpn32.py"
-DISTILLED = "configs/fgfi/digits_r18-half_r18-quarter.py"
+DISTILLED = "configs/recipe/digits_r18-half_r18-quarter.py"
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 COLUMNS = ("detector", "mAP", "AP50", "parameters", "s/image", "trained in")
 

@@ -18,6 +18,7 @@ from mmdet.registry import MODELS, TASK_UTILS
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 
+import tiny
 from det_distill.configs import student_model
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +34,7 @@ PROMISED = dict(
     "voc0712_rfcn_r101_r50 voc0712_vgg16_vgg11",
     li="coco_r50_r50-half coco_r101_r50 coco_rfcn_r101_r50 kitti_r50_r50-half kitti_rfcn_r101_r50 "
     "voc0712_r101_r50 voc0712_rfcn_r101_r50 voc0712_rfcn_r50_half-res",
+    recipe="coco_r50_r50-half kitti_r50_r50-half voc0712_r101_r101-half",
     wei="coco_r18_r18-16th kitti_r18_r18-16th voc0712_r18_r18-16th",
 )
 PAIRS = [f"{method}/{stem}" for method, stems in PROMISED.items() for stem in stems.split()]
@@ -195,6 +197,28 @@ def test_mimic_has_weight_one_and_a_3x3_convolution_and_only_wei_rounds(name):
         assert "quantiser" not in mimic
 
 
+@pytest.mark.parametrize("name", of("recipe"))
+def test_the_recipe_is_the_one_that_was_measured(name):
+    """Nothing but where its pyramid or last map asks for it differs from the cards' and the digits'."""
+    found, measured = (pair(one).model.to_dict() for one in (name, "recipe/digits_r18-half_r18-quarter"))
+    for model in (found, measured):
+        model["terms"]["imitation"].pop("schedule")
+    imitation = found["terms"]["imitation"]
+    assert imitation["adapter"].pop("relu", False) is (imitation.pop("tap") == "backbone")
+    assert (imitation["mask"].pop("level_assignment", None) == "size") is ("_fpn" in pair(name).model.teacher.config)
+    assert measured["terms"]["imitation"].pop("tap") == "neck"
+    for key in ("terms", "task_weights", "init_cfg"):
+        assert found[key] == measured[key]
+
+
+@pytest.mark.parametrize("name", of("recipe"))
+def test_the_recipe_s_teacher_can_be_sorted_and_every_layer_inherits(name):
+    distiller = tiny.shipped_distiller(name)
+    layers = sum(1 for one in distiller.student.modules() if one._parameters)
+    words = f"begins with the heaviest channels of {layers} of {layers} layers of the teacher"
+    assert distiller.inherit.told(distiller.student, distiller.teachers) == words
+
+
 @pytest.mark.parametrize("name", PAIRS)
 def test_every_run_clips_gradients_and_resumes_exactly(name):
     config = pair(name)
@@ -249,6 +273,7 @@ def wired(monkeypatch):
     monkeypatch.setattr("det_distill.teacher.load_config", named)
     monkeypatch.setattr("det_distill.teacher.build_detector", shapes_only)
     monkeypatch.setattr("det_distill.distiller.build_detector", shapes_only)
+    monkeypatch.setattr("det_distill.inheritance.selection.sort_channels", lambda _: None)  # of no values
     monkeypatch.setattr(SingleRoIExtractor, "forward", pooled)  # which RoI lies on which level is data
     return lambda name: MODELS.build(pair(name).model)
 

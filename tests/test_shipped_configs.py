@@ -15,7 +15,7 @@ from det_distill.configs import student_model
 from det_distill.dry_run import begun
 
 ROOT = Path(__file__).parents[1]
-METHODS = ("chen", "combined", "fgfi", "li", "wei")
+METHODS = ("chen", "combined", "fgfi", "li", "recipe", "wei")
 SIZES = dict(digits=(160, 160), bccd=(240, 320), cards=(256, 192))  # height, width
 SMALL = [
     f"{method}/{path.stem}"
