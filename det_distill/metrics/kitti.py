@@ -12,7 +12,8 @@ from terminaltables import AsciiTable
 
 from det_distill.compat.checkpoints import nearest_file
 from det_distill.datasets.kitti_labels import TYPES, Objects, detections, read_labels, write_labels
-from det_distill.metrics.kitti_ap import DIFFICULTIES, MIN_IOU, ap11, ap40, average_precision, precisions
+from det_distill.metrics.kitti_ap import DIFFICULTIES, ap11, ap40, average_precision, precisions
+from det_distill.metrics.kitti_matching import MIN_IOU
 from det_distill.metrics.means import known_mean
 from det_distill.refusals import choice
 

@@ -23,49 +23,26 @@ Source:
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from det_distill.datasets.kitti_labels import Objects
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+from det_distill.metrics.kitti_matching import (
+    MIN_IOU,
+    Difficulty,
+    Floats,
+    at_thresholds,
+    best_scored,
+    by_score,
+    frame_of,
+)
 
 POINTS = 41
-MIN_IOU = {"Car": 0.7, "Pedestrian": 0.5, "Cyclist": 0.5}
-NEIGHBOURS = {"Car": "Van", "Pedestrian": "Person_sitting"}
-
-
-@dataclass(frozen=True)
-class Difficulty:
-    """Which objects count: those higher than `height` px, no more than so much occluded and truncated."""
-
-    height: float
-    occlusion: float
-    truncation: float
-
-
 DIFFICULTIES = {
     "easy": Difficulty(40, 0, 0.15),
     "moderate": Difficulty(25, 1, 0.3),
     "hard": Difficulty(25, 2, 0.5),
 }
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """One frame as one class sees it.
-
-    G objects of the class and its neighbour, D detections of the class (or too low), each in the file's order.
-    """
-
-    overlaps: Floats  # (G, D), IoU
-    ignored: Bools  # (G,), objects that are neither hit nor miss
-    scores: Floats  # (D,)
-    low: Bools  # (D,), detections that are too low to count
-    absorbed: Bools  # (D,), in a DontCare area
 
 
 def precisions(truths: Sequence[Objects], found: Sequence[Objects], name: str, difficulty: Difficulty) -> Floats:
@@ -80,17 +57,17 @@ def precisions(truths: Sequence[Objects], found: Sequence[Objects], name: str, d
     Returns:
         (41,), fractions; NaN where no object counts.
     """
-    frames = [_frame(truth, results, name, difficulty) for truth, results in zip(truths, found, strict=True)]
+    frames = [frame_of(truth, results, name, difficulty) for truth, results in zip(truths, found, strict=True)]
     objects = sum(int((~frame.ignored).sum()) for frame in frames)
     if not objects:
         return np.full(POINTS, math.nan)
     frames = [frame for frame in frames if len(frame.scores)]
     least = MIN_IOU[name]
-    scores = [frame.scores[_best_scored(frame, least)] for frame in frames]
+    scores = [frame.scores[best_scored(frame, least)] for frame in frames]
     thresholds = recall_thresholds(np.concatenate([[], *scores]), objects)
     hits, false = np.zeros((2, len(thresholds)))
     for frame in frames:
-        hit, wrong = _at_thresholds(frame, thresholds, least)
+        hit, wrong = at_thresholds(frame, thresholds, least)
         hits += hit
         false += wrong
     curve = np.zeros(POINTS)
@@ -143,96 +120,15 @@ def average_precision(truths: Sequence[Objects], found: Sequence[Objects], name:
         A fraction; NaN where there is no object of the class.
     """
     everything = Difficulty(-math.inf, math.inf, math.inf)
-    frames = [_frame(truth, results, name, everything) for truth, results in zip(truths, found, strict=True)]
+    frames = [frame_of(truth, results, name, everything) for truth, results in zip(truths, found, strict=True)]
     objects = sum(int((~frame.ignored).sum()) for frame in frames)
     if not objects:
         return math.nan
     scores = np.concatenate([frame.scores for frame in frames])
-    kinds = np.concatenate([_by_score(frame, MIN_IOU[name]) for frame in frames])
+    kinds = np.concatenate([by_score(frame, MIN_IOU[name]) for frame in frames])
     order = np.argsort(-scores, kind="stable")
     last = np.append(np.diff(scores[order]) != 0, True)[: len(order)]  # of equal scores
     hits, false = (np.cumsum(kinds[order] == kind)[last] for kind in (1, 0))
     precision = np.divide(hits, hits + false, out=np.zeros(len(hits)), where=hits > 0)
     best = np.maximum.accumulate(precision[::-1])[::-1]
     return float((np.diff(hits, prepend=0) / objects) @ best)
-
-
-def _frame(truth: Objects, found: Objects, name: str, difficulty: Difficulty) -> _Frame:
-    if found.scores is None:
-        raise ValueError("detections have no scores; expected those of a result file")
-    types, kinds = np.array(truth.types, str), np.array(found.types, str)
-    height = truth.boxes[:, 3] - truth.boxes[:, 1]
-    hard = (truth.occluded > difficulty.occlusion) | (truth.truncated > difficulty.truncation)
-    counts = (types == name) & ~hard & (height > difficulty.height)
-    near = np.isin(types, [name, NEIGHBOURS.get(name, name)])
-    low = np.abs(found.boxes[:, 3] - found.boxes[:, 1]) < difficulty.height
-    seen = (kinds == name) | low
-    boxes = found.boxes[seen]
-    areas = _shared(truth.boxes[types == "DontCare"], boxes) / np.maximum(_size(boxes), 1e-300)
-    together = _shared(truth.boxes[near], boxes)
-    union = _size(truth.boxes[near])[:, None] + _size(boxes) - together
-    return _Frame(
-        overlaps=np.divide(together, union, out=np.zeros_like(union), where=together > 0),
-        ignored=~counts[near],
-        scores=found.scores[seen],
-        low=low[seen],
-        absorbed=areas.max(0, initial=0.0) > MIN_IOU[name],
-    )
-
-
-def _size(boxes: Floats) -> Floats:
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-
-
-def _shared(some: Floats, others: Floats) -> Floats:
-    """(S, 4) and (O, 4) to (S, O): areas of the intersections."""
-    sides = np.minimum(some[:, None, 2:], others[:, 2:]) - np.maximum(some[:, None, :2], others[:, :2])
-    return np.maximum(sides, 0).prod(-1)
-
-
-def _take(frame: _Frame, free: Bools, appeal: Floats) -> Bools:
-    """Objects, in their order, take the free detection of greatest appeal, the first of equals.
-
-    Args:
-        frame: One frame.
-        free: (T, D), per threshold; what is taken is free no more.
-        appeal: (G, D), -inf where the detection cannot be taken.
-
-    Returns:
-        (T, D): true positives.
-    """
-    hits = np.zeros_like(free)
-    for wanted, ignored in zip(appeal, frame.ignored, strict=True):
-        offers = np.where(free, wanted, -np.inf)
-        best = offers.argmax(1)
-        rows = np.flatnonzero(offers.max(1) > -np.inf)
-        free[rows, best[rows]] = False
-        hits[rows, best[rows]] = ~frame.low[best[rows]] & ~ignored
-    return hits
-
-
-def _best_scored(frame: _Frame, least: float) -> Bools:
-    """(D,): the hits of the first pass."""
-    appeal = np.where(frame.overlaps > least, frame.scores, -np.inf)
-    return _take(frame, np.ones((1, len(frame.scores)), bool), appeal)[0]
-
-
-def _at_thresholds(frame: _Frame, thresholds: Floats, least: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(T,) hits and (T,) false positives of the second pass."""
-    low = -np.arange(1.0, 1 + len(frame.scores))  # below any overlap; of those too low the first
-    appeal = np.where(frame.overlaps > least, np.where(frame.low, low, frame.overlaps), -np.inf)
-    free = frame.scores >= thresholds[:, None]
-    hits = _take(frame, free, appeal)
-    return hits.sum(1), (free & ~frame.low & ~frame.absorbed).sum(1)
-
-
-def _by_score(frame: _Frame, least: float) -> NDArray[np.int64]:
-    """(D,): 1 hit, 0 false positive, -1 neither."""
-    kinds = np.where(frame.absorbed, -1, 0)
-    near = np.where(frame.overlaps > least, frame.overlaps + 2 * ~frame.ignored[:, None], 0)  # neighbours come last
-    for d in np.argsort(-frame.scores, kind="stable"):
-        taken = near[:, d].argmax() if len(near) else 0
-        if near[taken : taken + 1, d].any():
-            kinds[d] = -1 if frame.ignored[taken] else 1
-            near[taken] = 0
-    return kinds

@@ -14,7 +14,7 @@ from mmengine.registry import init_default_scope
 from sklearn.datasets import load_digits
 
 import det_distill  # noqa: F401  mmdet imports after it without a compiled mmcv
-from det_distill.datasets import digits, writers
+from det_distill.datasets import digit_scenes, digits, writers
 
 SMALL = dict(train=12, val=4)
 CONFIG = Path(__file__).parents[2] / "configs/_base_/datasets/digits.py"
@@ -129,8 +129,8 @@ def test_each_split_starts_where_the_text_of_the_form_starts_anew() -> None:
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scenes of digits alone on grey 128, so that a pixel that differs is ink."""
     ground = np.full((digits.SIDE, digits.SIDE, 3), 128, np.float32)
-    monkeypatch.setattr(digits, "_ground", lambda rng: ground.copy())
-    monkeypatch.setattr(digits, "_strew", lambda rng, canvas, glyphs: None)
+    monkeypatch.setattr(digit_scenes, "_ground", lambda rng: ground.copy())
+    monkeypatch.setattr(digit_scenes, "_strew", lambda rng, canvas, glyphs: None)
 
 
 @pytest.mark.usefixtures("bare")
