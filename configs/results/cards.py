@@ -8,6 +8,7 @@ _base_ = "bccd.py"
 teacher = "configs/cards/faster-rcnn_r18-half_fpn64_teacher.py"
 alone = "configs/cards/faster-rcnn_r18-quarter_fpn32.py"
 methods = {  # the others are the base's
+    "weight selection": "configs/recipe/bccd_r18_r18-half_heaviest_selection.py",
     "recipe": "configs/recipe/bccd_r18_r18-half_heaviest.py",
     "recipe of the first channels": "configs/recipe/bccd_r18_r18-half_identity.py",
 }
