@@ -32,6 +32,12 @@ from det_distill.views.families import view_of
 from det_distill.views.sight import Sight
 from det_distill.wiring import wired_terms
 
+MISSED = {  # without these hooks
+    "AdapterStateHook": "adapters of the terms would not be saved",
+    "StagesHook": "nobody enters the stages",
+    "ReconstructionHook": "nobody does init_cfg.reconstruct",
+}
+
 
 @MODELS.register_module()
 class Distiller(BaseDetector):
@@ -80,6 +86,7 @@ class Distiller(BaseDetector):
         self.shrink = Shrink(student.get("scale", 1), own.data_preprocessor)
         self.task_weights = TaskWeights(task_weights)
         self.saves_adapters = False  # AdapterStateHook sets it
+        self.reconstructs = False  # ReconstructionHook sets it
         self.audit: tuple[str, Callable[..., None]] | None = None  # GradientReportHook sets it: a tap and who looks
         self.guard: Callable[[Tensor, dict[str, Tensor]], Any] | None = None  # FiniteLossesHook sets it
         with untouched():  # whatever the teacher and the adapters draw, the student's stream goes on as without them
@@ -99,7 +106,7 @@ class Distiller(BaseDetector):
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: Sequence[Any]) -> dict[str, Any]:
         """The student's losses, and `loss_<term>` of each term; a term at strength 0 computes nothing."""
-        self._demand_hook()
+        self._demand_hooks()
         stage = self.stages.now
         strengths = {name: term.strength() if stage.teaches(name) else 0.0 for name, term in self.terms.items()}
         active = {name: self.terms[name] for name, strength in strengths.items() if strength}
@@ -146,19 +153,20 @@ class Distiller(BaseDetector):
             raise ValueError(f"the student already logs '{key}'; give that term another name")
         losses[key] = value
 
-    def _demand_hook(self) -> None:
-        """In a Runner, adapters that no hook saves and stages that none enters would be lost: say so at once."""
-        running = MessageHub.get_current_instance().get_info("iter") is not None
-        if running and not self.saves_adapters and any(True for _ in self.terms.parameters()):
-            raise RuntimeError(
-                "adapters of the terms would not be saved: add dict(type='AdapterStateHook') to custom_hooks, or "
-                "configs/_base_/distill.py to _base_"
-            )
-        if running and self.stages.all and self.stages.index is None:
-            raise RuntimeError(
-                "nobody enters the stages: add dict(type='StagesHook') to custom_hooks, or configs/_base_/distill.py "
-                "to _base_"
-            )
+    def _demand_hooks(self) -> None:
+        """In a Runner, what a hook has to do and none does would be lost: say so at once."""
+        if MessageHub.get_current_instance().get_info("iter") is None:
+            return
+        undone = {
+            "AdapterStateHook": not self.saves_adapters and any(True for _ in self.terms.parameters()),
+            "StagesHook": bool(self.stages.all) and self.stages.index is None,
+            "ReconstructionHook": bool(self.inherit and self.inherit.reconstruct) and not self.reconstructs,
+        }
+        for hook, missed in undone.items():
+            if missed:
+                raise RuntimeError(
+                    f"{MISSED[hook]}: add dict(type='{hook}') to custom_hooks, or configs/_base_/distill.py to _base_"
+                )
 
     def train(self, mode: bool = True) -> "Distiller":
         super().train(mode)

@@ -17,6 +17,7 @@ from det_distill.hooks import (
     gradient_report,
     mask_pictures,
     progress,
+    reconstruction,
     stages,
     teacher_check,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "pixel_wise",
     "progress",
     "proposals",
+    "reconstruction",
     "res_stage",
     "rfcn",
     "rkd",

@@ -9,6 +9,8 @@ import torch
 
 import tiny
 
+HOOKS = ("AdapterStateHook", "ExactResumeHook", "StagesHook", "ReconstructionHook", "DumpHook")
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -19,7 +21,7 @@ def config(folder: Path, data: Path, name: str, **model: Any) -> Path:
     """A training of three epochs, as a file."""
     distilled = tiny.distiller(tiny.faster_rcnn(8), tiny.write_teacher(folder, tiny.faster_rcnn(12)), **model)
     cfg = tiny.run_config(data, folder / name, distilled, log_level="INFO")
-    cfg.custom_hooks = [dict(type=one) for one in ("AdapterStateHook", "ExactResumeHook", "StagesHook", "DumpHook")]
+    cfg.custom_hooks = [dict(type=one) for one in HOOKS]
     cfg.custom_imports = dict(imports=["det_distill.plugins", "dump_hook"])
     cfg.default_hooks.checkpoint.max_keep_ckpts = -1
     cfg.default_hooks.logger.interval = 1
@@ -43,14 +45,17 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 def test_a_run_of_two_resumes_to_the_bit_and_goes_on_with_one(tmp_path, data, monkeypatch):
     late = dict(type="Window", begin=2, end=100)  # until then nothing but DDP asks for its adapters' gradients
-    file, out = config(tmp_path, data, "run", terms=dict(imitation=tiny.imitation(schedule=late))), tmp_path / "run"
-    train(file)
+    init = dict(type="WeightSelection", reconstruct=dict(images=3, rows=100))
+    terms = dict(imitation=tiny.imitation(schedule=late))
+    file, out = config(tmp_path, data, "run", terms=terms, init_cfg=init), tmp_path / "run"
+    assert train(file).count("layers fitted on 3 images") == 1  # the first process logs
     whole = weights(out)
     assert same(whole, weights(out, 1))
 
     told = train(file, "--resume", str(out / "epoch_2.pth"))
     assert same(whole, weights(out))
     assert "not to the bit" not in told
+    assert "layers fitted" not in told
 
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     done = tiny.tool("train", file, "--resume", out / "epoch_2.pth")

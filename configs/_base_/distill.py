@@ -9,4 +9,5 @@ custom_hooks = [
     dict(type="StagesHook"),  # leads through model.stages; nothing to do without
     dict(type="FiniteLossesHook", action="stop"),  # before a step whose losses are nan or inf; or "skip" it
     dict(type="DataRootHook"),  # before an image that an annotation file names outside data_root
+    dict(type="ReconstructionHook"),  # does init_cfg.reconstruct, before the first step; nothing to do without
 ]

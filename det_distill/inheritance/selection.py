@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from det_distill.building import build
 from det_distill.faculty import Faculty
 from det_distill.inheritance.channels import sort_channels
+from det_distill.inheritance.reconstruction import Reconstruction
 from det_distill.refusals import blamed, choice, suggestion
 from det_distill.views.base import View
 from det_distill.views.taps import below
@@ -34,12 +35,21 @@ class WeightSelection:
         skip: Dotted paths of the student's modules that keep their own initialisation.
         channels: "first", those of the first numbers, as in the paper; or the "heaviest", for which the teacher's
             channels are sorted in memory, wherever that changes nothing of what it computes (`sort_channels`).
+        reconstruct: `dict(images=96, rows=20000, ridge=0.01)`, or some of it: the layers are then fitted to what the
+            teacher's give on training images, before the first step (see `Reconstruction`). None leaves them be.
     """
 
-    def __init__(self, teacher: str | None = None, skip: Sequence[str] = (), channels: str = "first") -> None:
+    def __init__(
+        self,
+        teacher: str | None = None,
+        skip: Sequence[str] = (),
+        channels: str = "first",
+        reconstruct: Mapping[str, Any] | None = None,
+    ) -> None:
         if isinstance(skip, str) or not all(isinstance(one, str) for one in skip):
             raise ValueError(f"skip={skip!r:.80}; a list of dotted paths of the student's modules is expected")
         self.teacher, self.skip, self.channels = teacher, tuple(skip), choice("channels", channels, CHANNELS)
+        self.reconstruct = None if reconstruct is None else Reconstruction.from_config(reconstruct)
 
     def check(self, student: View, teachers: Faculty) -> None:
         """Whether there is anything to inherit.
@@ -94,7 +104,8 @@ class WeightSelection:
         count = sum(1 for _ in self.selected(student, teachers))
         whole = sum(1 for one in student.modules() if _own(one))
         name = f" {self.teacher}" if self.teacher else ""
-        return f"begins with the {self.channels} channels of {count} of {whole} layers of the teacher{name}"
+        more = f", fitted to it on {self.reconstruct.images} images" if self.reconstruct else ""
+        return f"begins with the {self.channels} channels of {count} of {whole} layers of the teacher{name}{more}"
 
     def source(self, teachers: Faculty) -> Any:
         """The teacher whose weights they are."""
