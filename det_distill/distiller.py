@@ -11,13 +11,13 @@ from typing import Any
 from mmdet.models.detectors.base import BaseDetector
 from mmdet.registry import MODELS
 from mmengine.dist import get_world_size
-from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
 from det_distill.building import build_detector
 from det_distill.configs import student_model
 from det_distill.faculty import Faculty
 from det_distill.inheritance.selection import selection_of
+from det_distill.needed_hooks import demand_hooks
 from det_distill.randomness import untouched
 from det_distill.ranks import idle
 from det_distill.resolution import Shrink
@@ -31,12 +31,6 @@ from det_distill.views.base import ROIS, TRAINING
 from det_distill.views.families import view_of
 from det_distill.views.sight import Sight
 from det_distill.wiring import wired_terms
-
-MISSED = {  # without these hooks
-    "AdapterStateHook": "adapters of the terms would not be saved",
-    "StagesHook": "nobody enters the stages",
-    "ReconstructionHook": "nobody does init_cfg.reconstruct",
-}
 
 
 @MODELS.register_module()
@@ -106,7 +100,7 @@ class Distiller(BaseDetector):
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: Sequence[Any]) -> dict[str, Any]:
         """The student's losses, and `loss_<term>` of each term; a term at strength 0 computes nothing."""
-        self._demand_hooks()
+        demand_hooks(self)
         stage = self.stages.now
         strengths = {name: term.strength() if stage.teaches(name) else 0.0 for name, term in self.terms.items()}
         active = {name: self.terms[name] for name, strength in strengths.items() if strength}
@@ -152,21 +146,6 @@ class Distiller(BaseDetector):
         if key in losses:
             raise ValueError(f"the student already logs '{key}'; give that term another name")
         losses[key] = value
-
-    def _demand_hooks(self) -> None:
-        """In a Runner, what a hook has to do and none does would be lost: say so at once."""
-        if MessageHub.get_current_instance().get_info("iter") is None:
-            return
-        undone = {
-            "AdapterStateHook": not self.saves_adapters and any(True for _ in self.terms.parameters()),
-            "StagesHook": bool(self.stages.all) and self.stages.index is None,
-            "ReconstructionHook": bool(self.inherit and self.inherit.reconstruct) and not self.reconstructs,
-        }
-        for hook, missed in undone.items():
-            if missed:
-                raise RuntimeError(
-                    f"{MISSED[hook]}: add dict(type='{hook}') to custom_hooks, or configs/_base_/distill.py to _base_"
-                )
 
     def train(self, mode: bool = True) -> "Distiller":
         super().train(mode)
