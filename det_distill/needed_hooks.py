@@ -4,12 +4,6 @@ from typing import Any
 
 from mmengine.logging import MessageHub
 
-LOST = {  # without these hooks
-    "AdapterStateHook": "adapters of the terms would not be saved",
-    "StagesHook": "nobody enters the stages",
-    "ReconstructionHook": "nobody does init_cfg.reconstruct",
-}
-
 
 def demand_hooks(distiller: Any) -> None:
     """Outside a Runner nothing is demanded.
@@ -23,13 +17,20 @@ def demand_hooks(distiller: Any) -> None:
     if MessageHub.get_current_instance().get_info("iter") is None:
         return
     stages, inherit = distiller.stages, distiller.inherit
-    missing = {
-        "AdapterStateHook": not distiller.saves_adapters and any(True for _ in distiller.terms.parameters()),
-        "StagesHook": bool(stages.all) and stages.index is None,
-        "ReconstructionHook": bool(inherit and inherit.reconstruct) and not distiller.reconstructs,
-    }
-    for hook, missed in missing.items():
-        if missed:
+    for hook, missing, lost in (
+        (
+            "AdapterStateHook",
+            not distiller.saves_adapters and any(True for _ in distiller.terms.parameters()),
+            "adapters of the terms would not be saved",
+        ),
+        ("StagesHook", bool(stages.all) and stages.index is None, "nobody enters the stages"),
+        (
+            "ReconstructionHook",
+            bool(inherit and inherit.reconstruct) and not distiller.reconstructs,
+            "nobody does init_cfg.reconstruct",
+        ),
+    ):
+        if missing:
             raise RuntimeError(
-                f"{LOST[hook]}: add dict(type='{hook}') to custom_hooks, or configs/_base_/distill.py to _base_"
+                f"{lost}: add dict(type='{hook}') to custom_hooks, or configs/_base_/distill.py to _base_"
             )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from det_distill.inheritance.rows import is_dense
 from det_distill.views.base import View
 from det_distill.views.taps import Recorder
 
@@ -61,11 +62,7 @@ class Group:
 
 def layers_of(net: nn.Module) -> list[tuple[str, nn.Module]]:
     """The convolutions of one group and the linear layers."""
-    return [
-        (name, one)
-        for name, one in net.named_modules()
-        if isinstance(one, nn.Linear) or (isinstance(one, nn.Conv2d) and one.groups == 1)
-    ]
+    return [(name, one) for name, one in net.named_modules() if is_dense(one)]
 
 
 def groups_of(view: View, inputs: Tensor, rois: Tensor) -> list[Group]:

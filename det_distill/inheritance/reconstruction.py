@@ -124,7 +124,8 @@ def _in_order(student: View, layers: Mapping[str, Layer], look: Look) -> dict[st
     with Recorder() as seen:
         for path, layer in layers.items():
             seen.watch(path, layer, lambda *_, path=path, layer=layer: ran.setdefault(path, layer))
-        student.run(look.inputs, list(layers), look.rois)
+        one_a_stage = {student.stage(path): path for path in layers}  # more would keep every layer's maps
+        student.run(look.inputs, list(one_a_stage.values()), look.rois)
     return ran
 
 

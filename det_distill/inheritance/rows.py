@@ -1,7 +1,7 @@
 """A layer as the linear map it is: its weights as a matrix, its windows as rows."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +10,16 @@ from torch.nn.functional import pad
 Layer = nn.Conv2d | nn.Linear
 
 
+def is_dense(layer: nn.Module) -> bool:
+    """Whether each output of a layer reads every channel: a linear layer, or a convolution of one group."""
+    return isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
+
+
 def is_plain(layer: nn.Module) -> bool:
-    """Whether a layer is one product of its weight with each window of its input, padded by zeros."""
-    if isinstance(layer, nn.Conv2d):
-        return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-    return isinstance(layer, nn.Linear)
+    """Whether a dense layer is one product of its weight with each window of its input, padded by zeros."""
+    if isinstance(layer, nn.Conv2d) and (layer.padding_mode != "zeros" or isinstance(layer.padding, str)):
+        return False
+    return is_dense(layer)
 
 
 def matrix_of(layer: Layer) -> Tensor:
@@ -86,15 +91,8 @@ def rows_at(layer: Layer, given: Tensor, wanted: Wanted) -> Tensor:
 
 def _windows(layer: nn.Conv2d, maps: Tensor) -> Tensor:
     """(B, h, w, C, kh, kw) what each cell of a convolution sees; a view of the padded maps."""
-    (ph, pw), (dh, dw) = _pair(layer.padding), layer.dilation
+    (ph, pw), (dh, dw) = cast(tuple[int, int], layer.padding), layer.dilation  # a plain layer's are numbers
     (kh, kw), (sh, sw) = layer.kernel_size, layer.stride
     padded = pad(maps, (pw, pw, ph, ph))
     windows = padded.unfold(2, dh * (kh - 1) + 1, sh).unfold(3, dw * (kw - 1) + 1, sw)[..., ::dh, ::dw]
     return windows.permute(0, 2, 3, 1, 4, 5)
-
-
-def _pair(padding: str | Sequence[int]) -> tuple[int, int]:
-    if isinstance(padding, str):
-        raise ValueError(f"padding={padding!r} is no number of cells")
-    height, width = padding
-    return height, width

@@ -24,7 +24,7 @@ NETS = {
 SELECTION = dict(type="WeightSelection", reconstruct=dict(images=4, rows=500))
 
 
-def pair(tmp_path: Path, model: Any, **other: Any) -> Any:
+def pair(tmp_path: Path, model: Any) -> Any:
     """A teacher, and a student of the same width that begins with its weights."""
     teacher = tiny.write_teacher(tmp_path, model)
     saved = torch.load(teacher["checkpoint"])
@@ -32,7 +32,7 @@ def pair(tmp_path: Path, model: Any, **other: Any) -> Any:
         if value.dim() > 1:
             nn.init.kaiming_normal_(value)  # so that what goes in comes out
     torch.save(saved, teacher["checkpoint"])
-    built = MODELS.build(tiny.distiller(model, teacher, init_cfg=dict(type="WeightSelection"), terms={}, **other))
+    built = MODELS.build(tiny.distiller(model, teacher, init_cfg=dict(type="WeightSelection"), terms={}))
     built.init_weights()
     return built
 
@@ -168,9 +168,9 @@ def run(tmp_path: Path, data: Path, init: Any, hooks: Any = HOOKS, stop: int | N
 
 def test_a_run_begins_fitted_and_draws_what_it_would_have(tmp_path: Path, data: Path):
     fitted = run(tmp_path, data, SELECTION)
-    plain = run(tmp_path, data, dict(type="WeightSelection"))
-    assert torch.equal(fitted.stream, plain.stream)
-    changed = {name for name, value in fitted.weights.items() if not value.equal(plain.weights[name])}
+    unfitted = run(tmp_path, data, dict(type="WeightSelection"))
+    assert torch.equal(fitted.stream, unfitted.stream)
+    changed = {name for name, value in fitted.weights.items() if not value.equal(unfitted.weights[name])}
     assert {"backbone.layer2.0.conv1.weight", "rpn_head.rpn_reg.bias"} <= changed
     assert not any("bn" in name for name in changed)
 
