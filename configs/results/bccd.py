@@ -1,6 +1,7 @@
-"""BCCD: R18 FPN 128 teaches R18 of half width, FPN 64, on a short budget and until the student alone improves no more.
+"""BCCD: R18 FPN 128 teaches R18 of half width, FPN 64, on three budgets.
 
-Run by tools/results.py; weights of terms were chosen on the validation split, scores are those of the test split.
+At the end of the longest the student alone improves no more. Run by tools/results.py; weights of terms
+were chosen on the validation split, scores are those of the test split.
 """
 
 teacher = "configs/bccd/faster-rcnn_r18_fpn_teacher.py"
@@ -24,10 +25,14 @@ methods = {
     "neuron selection": "configs/mobileid/bccd_r18_r18-half.py",
     "triplets": "configs/triplet/bccd_r18_r18-half.py",
     "combined": "configs/combined/bccd_r18_r18-half.py",
-    "weight selection": "configs/recipe/bccd_r18_r18-half_selection.py",
-    "recipe": "configs/recipe/bccd_r18_r18-half.py",
+    "weight selection of the first channels": "configs/recipe/bccd_r18_r18-half_selection.py",
+    "weight selection": "configs/recipe/bccd_r18_r18-half_heaviest_selection.py",
+    "recipe of the first channels": "configs/recipe/bccd_r18_r18-half.py",
+    "recipe": "configs/recipe/bccd_r18_r18-half_heaviest.py",
+    "recipe, fitted": "configs/recipe/bccd_r18_r18-half_fitted.py",
 }
 budgets = dict(
+    one={"train_cfg.max_epochs": 1, "train_cfg.val_interval": 1, "param_scheduler.1.T_max": 1},
     short={},  # the configs' own 6 epochs
     long={"train_cfg.max_epochs": 24, "train_cfg.val_interval": 4, "param_scheduler.1.T_max": 24},
 )

@@ -8,12 +8,8 @@ _base_ = "bccd.py"
 teacher = "configs/cards/faster-rcnn_r18-half_fpn64_teacher.py"
 alone = "configs/cards/faster-rcnn_r18-quarter_fpn32.py"
 methods = {  # the others are the base's
-    "weight selection": "configs/recipe/bccd_r18_r18-half_heaviest_selection.py",
-    "recipe": "configs/recipe/bccd_r18_r18-half_heaviest.py",
-    "recipe, fitted": "configs/recipe/bccd_r18_r18-half_fitted.py",
     "recipe of the first channels": "configs/recipe/bccd_r18_r18-half_identity.py",
 }
 budgets = dict(  # short: the student's own 12 epochs
-    one={"train_cfg.max_epochs": 1, "train_cfg.val_interval": 1, "param_scheduler.1.T_max": 1},
     long={"train_cfg.max_epochs": 48, "train_cfg.val_interval": 8, "param_scheduler.1.T_max": 48},
 )
