@@ -38,7 +38,7 @@ class Teacher:
 
     Args:
         config: Path or `mmdet::name` of the teacher's config.
-        checkpoint: Its weights.
+        checkpoint: Its weights: a file, an address, or any other name MMEngine knows.
         check_classes: Whether a number of classes other than the student's is an error.
         class_map: Of a teacher of other classes, pairs of the index of its class and of the student's; its further
             classes, and what it calls background, are all it does not know.
@@ -64,7 +64,13 @@ class Teacher:
         self.class_map = None if class_map is None else pairs_of(class_map)
         self.config = load_config(config, "teacher.config")
         self.detector: Any = build_detector(self.config.model)
-        load_strictly(self.detector, checkpoint)
+        try:
+            load_strictly(self.detector, checkpoint)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"teacher.checkpoint: {error}. `python tools/train.py {config}` makes such weights; lay them there, or "
+                "name a file or an address of yours"
+            ) from error
         self.detector.eval().requires_grad_(False)
         for module in self.detector.modules():
             if isinstance(module, BaseModule):

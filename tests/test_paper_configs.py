@@ -16,6 +16,7 @@ from mmdet import datasets
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.registry import MODELS, TASK_UTILS
 from mmengine.config import Config, ConfigDict
+from mmengine.hub import get_config
 from mmengine.registry import DefaultScope
 
 import tiny
@@ -40,6 +41,13 @@ PROMISED = dict(
 PAIRS = [f"{method}/{stem}" for method, stems in PROMISED.items() for stem in stems.split()]
 QUANTISED = [f"wei/{family}_r18_quantised_teacher" for family in CLASSES]
 HALF_RES = [name for name in PAIRS if name.endswith("_half-res")]
+
+
+STOCK = [  # of a teacher that MMDetection has trained
+    f"{file.parent.name}/{file.stem}"
+    for file in sorted((ROOT / "configs").glob("*/coco_*.py"))
+    if 'config="mmdet::' in file.read_text()
+]
 
 
 def of(method):
@@ -76,6 +84,12 @@ def both_models(name):
 
 def scale_of(name):
     return pair(name).model.student.get("scale", 1)
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_a_stock_teachers_weights_are_those_mmdetection_lists(name):
+    teacher = pair(name).model.teacher
+    assert teacher.checkpoint == get_config(teacher.config, pretrained=True).model_path
 
 
 @cache

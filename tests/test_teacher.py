@@ -104,7 +104,8 @@ def test_a_checkpoint_without_weights_is_refused(files: Files, tmp_path: Path, c
 
 def test_a_missing_file_is_named_with_its_nearest(files: Files):
     wanted = files["checkpoint"].replace("teacher.pth", "techer.pth")
-    with pytest.raises(FileNotFoundError, match=r"techer.pth not found; did you mean .*teacher.pth"):
+    hint = rf"techer.pth not found; did you mean .*teacher.pth.*tools/train.py {files['config']}` makes such weights"
+    with pytest.raises(FileNotFoundError, match=hint):
         Teacher.from_config(files | dict(checkpoint=wanted))
     with pytest.raises(FileNotFoundError, match=r"teacher.config=.*techer.py' not found; did you mean .*teacher.py"):
         Teacher.from_config(files | dict(config=files["config"].replace("teacher.py", "techer.py")))

@@ -13,7 +13,10 @@ model = dict(
     student={{_base_.model}},
     teacher=dict(
         config="mmdet::faster_rcnn/faster-rcnn_r101_fpn_1x_coco.py",
-        checkpoint="data/teachers/faster_rcnn_r101_fpn_1x_coco_20200130-f513f705.pth",
+        checkpoint=(
+            "https://download.openmmlab.com/mmdetection/v2.0/faster_rcnn/faster_rcnn_r101_fpn_1x_coco/"
+            "faster_rcnn_r101_fpn_1x_coco_20200130-f513f705.pth"
+        ),
     ),
     terms=dict(
         roi_soft=dict(type="WeightedSoftLabels", head="roi", background_weight=1.5, weight=0.5),  # [quoted]; 1 - mu

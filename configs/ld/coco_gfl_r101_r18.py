@@ -11,7 +11,10 @@ model = dict(
     student={{_base_.model}},
     teacher=dict(
         config="mmdet::gfl/gfl_r101_fpn_ms-2x_coco.py",
-        checkpoint="data/teachers/gfl_r101_fpn_mstrain_2x_coco_20200629_200126-dd12f847.pth",
+        checkpoint=(
+            "https://download.openmmlab.com/mmdetection/v2.0/gfl/gfl_r101_fpn_mstrain_2x_coco/"
+            "gfl_r101_fpn_mstrain_2x_coco_20200629_200126-dd12f847.pth"
+        ),
     ),
     terms=dict(
         boxes=dict(

@@ -11,7 +11,10 @@ model = dict(
     student={{_base_.model}},
     teacher=dict(
         config="mmdet::atss/atss_r101_fpn_1x_coco.py",
-        checkpoint="data/teachers/atss_r101_fpn_1x_20200825-dfcadd6f.pth",
+        checkpoint=(
+            "https://download.openmmlab.com/mmdetection/v2.0/atss/atss_r101_fpn_1x_coco/"
+            "atss_r101_fpn_1x_20200825-dfcadd6f.pth"
+        ),
     ),
     terms=dict(
         imitation=dict(

@@ -11,7 +11,10 @@ model = dict(
     student={{_base_.model}},
     teacher=dict(
         config="mmdet::retinanet/retinanet_r101_fpn_2x_coco.py",
-        checkpoint="data/teachers/retinanet_r101_fpn_2x_coco_20200131-5560aee8.pth",
+        checkpoint=(
+            "https://download.openmmlab.com/mmdetection/v2.0/retinanet/retinanet_r101_fpn_2x_coco/"
+            "retinanet_r101_fpn_2x_coco_20200131-5560aee8.pth"
+        ),
     ),
     terms=dict(
         imitation=dict(
