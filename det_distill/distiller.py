@@ -41,8 +41,9 @@ class Distiller(BaseDetector):
     are the student's. With every weight at 0 training is bit-identical to stock training of the student.
 
     Args:
-        student: Model config of a detector, or `dict(config=...)`, or `dict(model=...)`. `scale` beside it feeds the
-            student a copy of each training batch of so many pixels a pixel; its own data pipelines serve for tests.
+        student: Model config of a detector, or `dict(config=...)`, or `dict(model=...)`. `width` beside it gives each
+            layer so many times the channels. `scale` feeds the student a copy of each training batch of so many
+            pixels a pixel; its own data pipelines serve for tests.
         teacher: `dict(config=..., checkpoint=...)`, see `Teacher`; or such dicts by name, of several teachers.
         terms: Configs of terms by name; a term set to None is left out.
         task_weights: Multipliers of the student's own losses by their log name, numbers or configs of schedules; 1

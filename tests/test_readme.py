@@ -22,13 +22,32 @@ def section(title):
     return re.search(rf"\n(#+) {title}\n(.*?)(?=\n#{{1,3}} |\Z)", TEXT, re.DOTALL)[2]
 
 
-def test_its_config_builds(tmp_path, monkeypatch):
-    [block] = re.findall(r"```python\n(.*?)```", section("A config, explained"), re.DOTALL)
-    monkeypatch.setattr("det_distill.teacher.load_strictly", lambda *_: None)
-    file = tmp_path / "mine.py"
-    file.write_text(block.replace('"configs/', f'"{ROOT}/configs/'))
-    distiller = MODELS.build(Config.fromfile(file).model)
-    assert [a.conv.out_channels for a in distiller.terms["imitation"].adapters] == [256] * 5
+@pytest.fixture
+def built(tmp_path, monkeypatch):
+    """The Distiller of the only config in a section; its teacher keeps random weights."""
+
+    def build(title):
+        [block] = re.findall(r"```python\n(.*?)```", section(title), re.DOTALL)
+        monkeypatch.setattr("det_distill.teacher.load_strictly", lambda *_: None)
+        file = tmp_path / "mine.py"
+        file.write_text(block.replace('"configs/', f'"{ROOT}/configs/'))
+        return MODELS.build(Config.fromfile(file).model)
+
+    return build
+
+
+def test_its_config_builds(built):
+    adapters = built("A config, explained").terms["imitation"].adapters
+    assert [a.conv.out_channels for a in adapters] == [256] * 5
+
+
+def test_half_of_a_stock_detector_begins_with_half_of_each_layer(built):
+    distiller = built("Half of your own detector")
+    adapters = distiller.terms["imitation"].adapters
+    assert [(a.conv.in_channels, a.conv.out_channels) for a in adapters] == [(128, 256)] * 5
+    assert "121 of 121 layers" in distiller.inherit.told(distiller.student, distiller.teachers)
+    own, its = (sum(p.numel() for p in net.parameters()) for net in (distiller.student, distiller.teacher.detector))
+    assert 0.25 <= own / its < 0.27
 
 
 def test_a_method_is_added_as_it_says(tmp_path, monkeypatch):
