@@ -25,7 +25,7 @@ class Widths:
     @property
     def counts(self) -> list[int]:
         found = self.part[self.key]
-        return [found] if isinstance(found, int) else list(found)
+        return list(found) if isinstance(found, list | tuple) else [found]
 
     def narrow(self, width: float) -> None:
         counts = [round(width * count) for count in self.counts]
@@ -51,7 +51,7 @@ def narrowed(model: Mapping[str, Any], width: float) -> dict[str, Any]:
     model = deepcopy(dict(model))
     if width == 1:
         return model
-    choice("beside student.width, the student's backbone.type", _kind(model.get("backbone", {})), BASED[:2])
+    choice("beside student.width, the student's backbone.type", _kind(model.get("backbone")), BASED[:2])
     found = [*_widths(model, "")]
     common = gcd(*(count for one in found for count in one.counts))
     for one in found:
@@ -69,8 +69,8 @@ def narrowed(model: Mapping[str, Any], width: float) -> dict[str, Any]:
     return model
 
 
-def _kind(part: Mapping[str, Any]) -> str:
-    return str(part.get("type")).rpartition(".")[2]
+def _kind(part: Any) -> str:
+    return str(part.get("type")).rpartition(".")[2] if isinstance(part, Mapping) else ""
 
 
 def _whole(value: float) -> bool:
@@ -89,10 +89,15 @@ def _widths(part: dict[str, Any], path: str) -> Iterator[Widths]:
         part.setdefault("base_channels", BASE)
     for key, value in part.items():
         here = f"{path}.{key}" if path else key
-        if isinstance(value, dict) and key not in APART:
-            yield from _widths(value, here)
-        elif key.endswith("channels") and value is not None and not (based and key == "in_channels"):
-            yield Widths(part, key, here)
+        if key in APART:
+            continue
+        for below in value if isinstance(value, list | tuple) else [value]:  # necks may be several
+            if isinstance(below, dict):
+                yield from _widths(below, here)
+        if key.endswith("channels") and not (based and key == "in_channels"):
+            one = Widths(part, key, here)
+            if all(type(count) is int for count in one.counts):  # anything else is left to who builds the model
+                yield one
 
 
 def _let_learn(backbone: dict[str, Any]) -> None:

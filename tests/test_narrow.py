@@ -75,6 +75,13 @@ def test_it_begins_as_a_part_of_the_model_it_was_made_of(tmp_path: Path):
     tiny.losses(built, tiny.batch())["loss_imitation"].backward()
 
 
+def test_necks_in_a_row_are_narrowed_each():
+    model = load_config("mmdet::dyhead/atss_r50_fpn_dyhead_1x_coco.py", "config").model
+    pyramid, dynamic = narrow(model, 0.5)["neck"]
+    assert (pyramid["in_channels"], pyramid["out_channels"]) == ([128, 256, 512, 1024], 128)
+    assert (dynamic["in_channels"], dynamic["out_channels"]) == (128, 128)
+
+
 def test_one_is_the_model_as_it_is():
     model = tiny.faster_rcnn()
     assert narrow(model, 1) == model
@@ -112,6 +119,19 @@ def test_no_such_width(width: Any, said: str):
 def test_no_such_model(name: str, said: str):
     with pytest.raises(ValueError, match=said):
         narrow(load_config(f"mmdet::{name}", "config").model, 0.5)
+
+
+@pytest.mark.parametrize("wrong", [None, "wide", True, {"a": 1}, [16, "wide"]], ids=str)
+def test_what_is_no_number_of_channels_is_left_to_who_builds_it(wrong: Any):
+    model = tiny.faster_rcnn()
+    model.neck.out_channels = wrong
+    assert narrow(model, 0.5)["neck"]["out_channels"] == wrong
+
+
+def test_without_a_backbone_there_is_no_width():
+    for backbone in (None, "ResNet"):
+        with pytest.raises(ValueError, match=r"backbone.type='' is none of 'ResNet'"):
+            narrow(dict(type="FasterRCNN", backbone=backbone), 0.5)
 
 
 def test_a_misspelt_width_is_named():
