@@ -28,7 +28,8 @@ class WeightSelection:
     """Gives a student's layers the first channels of its teacher's layers of the same name.
 
     A layer is inherited whole or not at all: it keeps its own initialisation where the teacher has none of that name,
-    a narrower one, or one of another kernel.
+    a narrower one, or one of another kernel. Where a net joins maps side by side, the first channels of the joint map
+    are those of its first part alone, not of each part as in the student: there `reconstruct`.
 
     Args:
         teacher: Whose weights, of several teachers; by default the first's.
