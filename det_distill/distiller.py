@@ -14,7 +14,6 @@ from mmengine.dist import get_world_size
 from torch import Tensor, nn
 
 from det_distill.building import build_detector
-from det_distill.configs import student_model
 from det_distill.faculty import Faculty
 from det_distill.inheritance.selection import selection_of
 from det_distill.needed_hooks import demand_hooks
@@ -24,6 +23,7 @@ from det_distill.resolution import Shrink
 from det_distill.scene import Scene
 from det_distill.stages import Stages
 from det_distill.state import heads_of_rpn, hide_prefix, restore_prefix
+from det_distill.student import student_model
 from det_distill.task_weights import TaskWeights
 from det_distill.teacher import Teacher
 from det_distill.terms.base import Batch

@@ -13,8 +13,9 @@ from mmengine.runner import Runner
 
 import det_distill.plugins  # noqa: F401 - plain configs need the op kernels and the safe loader too
 from det_distill import launch
-from det_distill.configs import load_config, override, student_model
+from det_distill.configs import load_config, override
 from det_distill.resume import checked, find_start
+from det_distill.student import student_model
 
 
 def configure(args: argparse.Namespace) -> Config:

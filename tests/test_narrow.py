@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import tiny
-from det_distill.configs import load_config, student_model
+from det_distill.configs import load_config
+from det_distill.student import student_model
 
 HEADS = ("_cls", "_reg", "_centerness")  # layers of predictions end so
 STOCK = {

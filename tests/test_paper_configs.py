@@ -20,7 +20,7 @@ from mmengine.hub import get_config
 from mmengine.registry import DefaultScope
 
 import tiny
-from det_distill.configs import student_model
+from det_distill.student import student_model
 
 ROOT = Path(__file__).parents[1]
 CLASSES = dict(

@@ -15,13 +15,14 @@ import mmcv
 from mmengine.config import ConfigDict
 from mmengine.utils import track_iter_progress
 
-from det_distill.configs import opened, student_model
+from det_distill.configs import opened
 from det_distill.pictures.attention import maps_of, teacher_for
 from det_distill.pictures.contenders import fixed, near, own_contenders, prior_generator
 from det_distill.pictures.report import report
 from det_distill.pictures.sheets import Row, sheet, slide_of
 from det_distill.scene import has_anchors, prior_strides
 from det_distill.stills import picture, still_dataset
+from det_distill.student import student_model
 
 
 @dataclass(frozen=True)

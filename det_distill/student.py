@@ -1,0 +1,33 @@
+"""Which model the student is: the one a Distiller's config names, at the width it names."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from det_distill.configs import load_config
+from det_distill.narrow import narrowed
+from det_distill.refusals import only_keys
+
+
+def student_model(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain student's model dict, out of a Distiller's or of any other model's.
+
+    A student is written as a model dict, as `dict(model=...)` or as `dict(config="path or mmdet::name")`, each with
+    an optional `width` beside it, see `narrowed`, and an optional `scale`, which is no part of the model.
+
+    Raises:
+        FileNotFoundError: The student's config is not there.
+        ValueError: A Distiller's dict without a student, an unknown key beside `config` or `model`, or a width that
+            does not fit.
+    """
+    width = None
+    if model.get("type") == "Distiller":
+        student = model.get("student")
+        if not student:
+            raise ValueError(f"model.student must be a detector's model dict or dict(config=...), found {student!r}")
+        width = student.get("width")
+        model = {key: value for key, value in student.items() if key not in ("scale", "width")}
+    for key in ("config", "model"):
+        if key in model and "type" not in model:
+            only_keys(model, (key, "scale", "width"), "student")
+            model = model[key] if key == "model" else load_config(model[key], "student.config").model
+    return dict(model) if width is None else narrowed(model, width)
