@@ -9,27 +9,40 @@ from typing import Any
 
 from det_distill.refusals import choice
 
-BASED = ("ResNet", "ResNetV1d", "ResNetStage")  # all their widths follow `base_channels`
-BASE = 64  # its default
+# What all widths of a part follow: the key, its default, and how many channels 1 of it stands for.
+BASES = {
+    "ResNet": ("base_channels", 64, 1),
+    "ResNetV1d": ("base_channels", 64, 1),
+    "CSPNeXt": ("widen_factor", 1.0, 32),  # half its stem's
+    "ResNetStage": ("base_channels", 64, 1),
+}
+BACKBONES = ("ResNet", "ResNetV1d", "CSPNeXt")
 APART = ("data_preprocessor", "train_cfg", "test_cfg")
 
 
 @dataclass(frozen=True)
 class Widths:
-    """Numbers of channels at one key of a config, one or several."""
+    """Numbers of channels at one key of a config, one or several, or a factor of such."""
 
     part: dict[str, Any]
     key: str
     path: str
+    unit: int = 1
 
     @property
     def counts(self) -> list[int]:
         found = self.part[self.key]
+        if self.unit > 1 and isinstance(found, Real):
+            return [round(self.unit * float(found))]
         return list(found) if isinstance(found, list | tuple) else [found]
 
     def narrow(self, width: float) -> None:
-        counts = [round(width * count) for count in self.counts]
-        self.part[self.key] = counts[0] if isinstance(self.part[self.key], int) else counts
+        found = self.part[self.key]
+        if self.unit > 1:
+            self.part[self.key] = found * width
+        else:
+            counts = [round(width * count) for count in self.counts]
+            self.part[self.key] = counts if isinstance(found, list | tuple) else counts[0]
 
 
 def narrowed(model: Mapping[str, Any], width: float) -> dict[str, Any]:
@@ -39,7 +52,7 @@ def narrowed(model: Mapping[str, Any], width: float) -> dict[str, Any]:
     norms go by their batches.
 
     Args:
-        model: A detector's, on a ResNet.
+        model: A detector's, on a ResNet or a CSPNeXt.
         width: Above 0, at most 1; at 1 the model is left as it is.
 
     Raises:
@@ -51,7 +64,7 @@ def narrowed(model: Mapping[str, Any], width: float) -> dict[str, Any]:
     model = deepcopy(dict(model))
     if width == 1:
         return model
-    choice("beside student.width, the student's backbone.type", _kind(model.get("backbone")), BASED[:2])
+    choice("beside student.width, the student's backbone.type", _kind(model.get("backbone")), BACKBONES)
     found = [*_widths(model, "")]
     common = gcd(*(count for one in found for count in one.counts))
     for one in found:
@@ -59,12 +72,12 @@ def narrowed(model: Mapping[str, Any], width: float) -> dict[str, Any]:
             if not _whole(width * count):
                 nearest = max(1, round(width * common)) / common
                 raise ValueError(
-                    f"student.width={width}: {one.path}={count} would be {width * count:g}; the nearest width at "
-                    f"which every layer has whole channels is {nearest:g}"
+                    f"student.width={width}: {count} channels by {one.path} would be {width * count:g}; the nearest "
+                    f"width at which every layer has whole ones is {nearest:g}"
                 )
     for one in found:
         one.narrow(width)
-        if _kind(one.part) in BASED:
+        if _kind(one.part) in BASES:
             _let_learn(one.part)
     return model
 
@@ -84,9 +97,10 @@ def _widths(part: dict[str, Any], path: str) -> Iterator[Widths]:
             f"student.width: {path} is a ResLayer, which has one width only; "
             "det_distill.models.res_stage.ResNetStage is the same at any (base_channels)"
         )
-    based = _kind(part) in BASED
-    if based:
-        part.setdefault("base_channels", BASE)
+    base, default, unit = BASES.get(_kind(part), ("", None, 1))
+    if base:
+        part.setdefault(base, default)
+        yield from _numbers(Widths(part, base, f"{path}.{base}", unit))
     for key, value in part.items():
         here = f"{path}.{key}" if path else key
         if key in APART:
@@ -94,14 +108,20 @@ def _widths(part: dict[str, Any], path: str) -> Iterator[Widths]:
         for below in value if isinstance(value, list | tuple) else [value]:  # necks may be several
             if isinstance(below, dict):
                 yield from _widths(below, here)
-        if key.endswith("channels") and not (based and key == "in_channels"):
-            one = Widths(part, key, here)
-            if all(type(count) is int for count in one.counts):  # anything else is left to who builds the model
-                yield one
+        if key.endswith("channels") and not (base and key in (base, "in_channels")):
+            yield from _numbers(Widths(part, key, here))
+
+
+def _numbers(found: Widths) -> Iterator[Widths]:
+    """It, if it holds whole numbers; anything else is left to who builds the model."""
+    if all(type(count) is int for count in found.counts):
+        yield found
 
 
 def _let_learn(backbone: dict[str, Any]) -> None:
-    backbone.update(norm_eval=False, init_cfg=None)
+    backbone["norm_eval"] = False
+    if _kind(backbone.get("init_cfg")) == "Pretrained":
+        del backbone["init_cfg"]
     if "frozen_stages" in backbone:
         backbone["frozen_stages"] = -1
     if "norm_cfg" in backbone:

@@ -1,5 +1,6 @@
 """A student of so many times the channels: against configs written by hand, and layer by layer."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ import tiny
 from det_distill.configs import load_config
 from det_distill.student import student_model
 
-HEADS = ("_cls", "_reg", "_centerness")  # layers of predictions end so
+PREDICTION = re.compile(r"_(cls|reg|centerness)(\.\d+)?$")
 STOCK = {
     "two stages": "faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py",
     "RetinaNet": "retinanet/retinanet_r50_fpn_1x_coco.py",
     "FCOS, caffe, group norm": "fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py",
     "ATSS": "atss/atss_r50_fpn_1x_coco.py",
     "GFL": "gfl/gfl_r50_fpn_1x_coco.py",
+    "RTMDet": "rtmdet/rtmdet_s_8xb32-300e_coco.py",
 }
 
 
@@ -39,12 +41,11 @@ def test_half_of_a_pyramid_is_the_half_written_by_hand():
 def test_half_of_a_c4_is_the_half_written_by_hand():
     model, half = written("faster-rcnn_r101_c4"), written("faster-rcnn_r101-half_c4")
     model.roi_head.shared_head = half.roi_head.shared_head | dict(base_channels=64)
-    half.roi_head.shared_head.init_cfg = None
-    assert narrow(model, 0.5) == half
+    assert narrow(model, 0.5) | dict(backbone=narrow(model, 0.5)["backbone"] | dict(init_cfg=None)) == half
 
 
 def test_half_of_an_rfcn_is_the_half_written_by_hand():
-    assert narrow(tiny.rfcn(16), 0.5) == tiny.rfcn(8) | dict(backbone=tiny.rfcn(8).backbone | dict(init_cfg=None))
+    assert narrow(tiny.rfcn(16), 0.5) == tiny.rfcn(8)
 
 
 @pytest.mark.parametrize("name", STOCK.values(), ids=STOCK)
@@ -56,8 +57,8 @@ def test_every_layer_but_the_predictions_has_half_and_learns(name: str):
     assert len(layers) > 50
     for path, layer in layers:
         (outs, ins), (mine, fed) = layer.weight.shape[:2], own[path].weight.shape[:2]
-        assert mine == outs / 2 or (mine == outs and path.endswith(HEADS)), path
-        assert fed == ins / 2 or (fed == ins == 3 and path == "backbone.conv1"), path
+        assert mine == outs / 2 or (mine == outs and PREDICTION.search(path)), path
+        assert fed == ins / 2 or (fed == ins == 3 and path == layers[0][0]) or layer.groups == outs, path
     assert all(one.requires_grad for one in half.parameters())
     assert all(one.training for one in half.modules() if isinstance(one, _BatchNorm))
 
@@ -83,6 +84,18 @@ def test_necks_in_a_row_are_narrowed_each():
     assert (dynamic["in_channels"], dynamic["out_channels"]) == (128, 128)
 
 
+def test_half_an_rtmdet_begins_as_a_part_of_it_and_learns(tmp_path: Path):
+    model = load_config("mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py", "config").model
+    model.backbone.init_cfg = None
+    teacher = tiny.write_teacher(tmp_path, model)
+    terms = dict(imitation=tiny.imitation() | dict(mask=dict(type="GtBoxMask")))
+    student = dict(model=model, width=0.5)
+    built = MODELS.build(tiny.distiller(student, teacher, terms=terms, init_cfg=dict(type="WeightSelection")))
+    assert "154 of 154 layers" in built.inherit.told(built.student, built.teachers)
+    tiny.losses(built, tiny.batch())["loss_imitation"].backward()
+    assert built.student.backbone.stem[0].conv.weight.grad.any()
+
+
 def test_one_is_the_model_as_it_is():
     model = tiny.faster_rcnn()
     assert narrow(model, 1) == model
@@ -96,8 +109,8 @@ def test_what_is_already_narrow_stays_so():
 @pytest.mark.parametrize(
     ("width", "said"),
     [
-        (0.3, r"student.width=0.3: backbone.base_channels=64 would be 19.2; .* whole channels is 0.296875"),
-        (0.001, "is 0.015625"),
+        (0.3, r"student.width=0.3: 64 channels by backbone.base_channels would be 19.2; .* whole ones is 0.296875"),
+        (0.001, "is 0.015625$"),
         (0, "student.width=0; a number above 0 and at most 1"),
         (1.5, "at most 1"),
         (float("nan"), "at most 1"),
@@ -114,7 +127,10 @@ def test_no_such_width(width: Any, said: str):
     ("name", "said"),
     [
         ("faster_rcnn/faster-rcnn_r50-caffe-c4_ms-1x_coco.py", "roi_head.shared_head is a ResLayer.*ResNetStage"),
-        ("rtmdet/rtmdet_tiny_8xb32-300e_coco.py", "student's backbone.type='CSPNeXt' is none of 'ResNet'"),
+        (
+            "yolox/yolox_tiny_8xb8-300e_coco.py",
+            "backbone.type='CSPDarknet' is none of 'ResNet', 'ResNetV1d', 'CSPNeXt'",
+        ),
     ],
 )
 def test_no_such_model(name: str, said: str):
@@ -127,6 +143,17 @@ def test_what_is_no_number_of_channels_is_left_to_who_builds_it(wrong: Any):
     model = tiny.faster_rcnn()
     model.neck.out_channels = wrong
     assert narrow(model, 0.5)["neck"]["out_channels"] == wrong
+
+
+def test_a_factor_may_be_whole_and_must_be_a_number():
+    model = load_config("mmdet::rtmdet/rtmdet_l_8xb32-300e_coco.py", "config").model
+    assert (
+        narrow(model | dict(backbone=model.backbone | dict(widen_factor=1)), 0.25)["backbone"]["widen_factor"] == 0.25
+    )
+    wrong = model | dict(backbone=model.backbone | dict(widen_factor="wide"))
+    assert narrow(wrong, 0.25)["backbone"]["widen_factor"] == "wide"
+    with pytest.raises(ValueError, match=r"32 channels by backbone.widen_factor would be 9.6; .* is 0.3125"):
+        narrow(model, 0.3)
 
 
 def test_without_a_backbone_there_is_no_width():
