@@ -101,6 +101,15 @@ def single_stage(kind: str, width: int = 8, fpn: int = 16, classes: int = 3, **p
     return model
 
 
+def rtmdet(width: int = 8, classes: int = 3) -> ConfigDict:
+    """The smallest RTMDet at a given base width: its maps lie side by side wherever blocks and branches end."""
+    model = get_config("mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py").model
+    model.backbone.update(widen_factor=width / 64, init_cfg=None)
+    model.neck.update(in_channels=[4 * width, 8 * width, 16 * width], out_channels=4 * width)
+    model.bbox_head.update(num_classes=classes, in_channels=4 * width, feat_channels=4 * width)
+    return model
+
+
 def dead_beyond_the_student(checkpoint: str) -> dict[str, Any]:
     """A wider teacher's file with zeros in whatever `faster_rcnn()` has no room for."""
     room = MODELS.build(faster_rcnn()).state_dict()

@@ -1,6 +1,6 @@
 """Fit a student that begins as a part of its teacher to that teacher, before the first step."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from time import perf_counter
 from typing import Any
 
@@ -48,10 +48,10 @@ class ReconstructionHook(Hook):
                 f"init_cfg.reconstruct: the student sees its images at scale {model.shrink.scale:g}, so its layers' "
                 "cells are not its teacher's; leave reconstruct out"
             )
-        paths = [path for path, _ in selection.selected(model.student, model.teachers)]
+        outputs = selection.outputs(model.student, model.teachers)
         begin = perf_counter()
         with untouched():
-            done = reconstruct(how, model.view, teacher, paths, _looks(runner, model, teacher, how.images, paths))
+            done = reconstruct(how, model.view, teacher, outputs, _looks(runner, model, teacher, how.images, outputs))
         for weights in model.student.parameters():
             broadcast(weights.data)
         before, after = (sum(one[side] for one in done.values()) / max(1, len(done)) for side in (0, 1))
@@ -61,7 +61,7 @@ class ReconstructionHook(Hook):
         )
 
 
-def _looks(runner: Runner, model: Distiller, teacher: Teacher, images: int, paths: Sequence[str]) -> list[Look]:
+def _looks(runner: Runner, model: Distiller, teacher: Teacher, images: int, paths: Iterable[str]) -> list[Look]:
     """Training images, evenly spread over the split, in batches as large as the run's."""
     loader = runner.train_dataloader
     count, rois = len(loader.dataset), any(model.view.stage(path) == "roi" for path in paths)

@@ -1,56 +1,99 @@
-"""Sort a net's channels, the heaviest first, wherever that changes nothing of what the net computes.
+"""Which channels of a net's layers are one, for sums, shared layers or crops join them.
 
-A channel weighs what Fang et al., "DepGraph: Towards Any Structural Pruning" (CVPR 2023), give it: the
-squared norms of all that belongs to it in every layer that writes or reads it.
+A walk through autograd's graph of one forward pass tells.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch import Tensor
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor, nn
 
-from det_distill.inheritance.groups import groups_of, layers_of
+from det_distill.inheritance.rows import is_dense
+from det_distill.inheritance.walk import LOST, Call, Walk, scales
 from det_distill.modes import evaluating
 from det_distill.views.base import DRY_RUN, View
+from det_distill.views.taps import Recorder
 
-TOLERANCE = 1e-3  # of the greatest output: how far a sum in another order may be off
 
+@dataclass(frozen=True)
+class Channels:
+    """The channels of a net, numbered: what is summed up, or leaves the same layer, is one.
 
-@torch.no_grad()
-def sort_channels(view: View) -> int:
-    """Sort the channels of a detector in place.
-
-    Args:
-        view: Of the detector.
-
-    Returns:
-        How many groups of layers were sorted.
-
-    Raises:
-        ValueError: A layer does not run where boxes are found, such as a mask head's, so nobody knows what it reads;
-            or the detector then computed something else, for a part of it looks at the channels by number.
+    Attributes:
+        written: By path, (O,) the channel that each output of a layer is.
+        read: By path, (I,) the channel that each input of a layer is, of maps laid flat or side by side too, or that
+            each scale of a norm or depthwise convolution belongs to. Not of images.
+        kinds: (channels,) equal where the same layers write them.
+        free: (channels,) whether only dense layers read them, behind batch norms and depthwise convolutions or not:
+            then those of a kind may change places.
     """
-    net = view.detector
+
+    written: dict[str, Tensor]
+    read: dict[str, Tensor]
+    kinds: Tensor
+    free: Tensor
+
+    def along(self, path: str, shape: Sequence[int]) -> list[tuple[int, Tensor]]:
+        """Of a weight of a layer: each axis that goes along channels, and whose channel each place on it is."""
+        rows, columns = self.written.get(path), self.read.get(path)
+        found = enumerate((columns, None) if rows is None else (rows, columns))
+        return [(axis, one) for axis, one in found if one is not None and [*shape[axis : axis + 1]] == [len(one)]]
+
+
+def probe(net: nn.Module) -> tuple[Tensor, Tensor]:
+    """(1, 3, H, W) noise and (2, 5) boxes on it: an input for any detector."""
     device = next(net.parameters()).device
     noise = torch.randn(1, 3, DRY_RUN, DRY_RUN, generator=torch.Generator().manual_seed(0)).to(device)
-    rois = torch.tensor([[0.0, 32, 32, 160, 160], [0, 8, 60, 250, 230]], device=device)
-    with evaluating(net):
-        groups = groups_of(view, noise, rois)
-        ends = [name for name, one in layers_of(net) if not any(one in group.writers for group in groups)]
-        before = _shown(view, noise, rois, ends)
-        for group in groups:
-            group.sort()
-        after = _shown(view, noise, rois, ends)
-    for name, one, other in zip(ends, before, after, strict=True):
-        if not torch.allclose(one, other, rtol=0, atol=TOLERANCE * max(1e-3, float(one.abs().max()))):
-            raise ValueError(
-                f"sorted by weight, the channels of the {view.side} no longer give what they did at '{name}': a part "
-                "of the net looks at them that is no convolution, linear layer or batch norm; use channels='first'"
-            )
-    return len(groups)
+    return noise, torch.tensor([[0.0, 32, 32, 160, 160], [0, 8, 60, 250, 230]], device=device)
 
 
-def _shown(view: View, inputs: Tensor, rois: Tensor, names: Sequence[str]) -> list[Tensor]:
-    """What some layers give, all their calls in one row."""
-    sight = view.run(inputs, names, rois)
-    return [torch.cat([one.flatten() for one in sight[name]]) for name in names]
+def dense_layers(net: nn.Module) -> dict[str, nn.Module]:
+    """The convolutions of one group and the linear layers."""
+    return {path: one for path, one in net.named_modules() if is_dense(one)}
+
+
+def channels_of(view: View) -> Channels:
+    """Trace a detector. A layer that does not run where boxes are found, such as a mask head's, is in no dict."""
+    net = view.detector
+    modules = {path: one for path, one in net.named_modules() if scales(one) or [*one.parameters(recurse=False)]}
+    noise, rois = probe(net)
+    with evaluating(net), torch.enable_grad(), Recorder() as seen:
+        for path, one in modules.items():
+            seen.watch(path, one, Call.of)
+        view.run(noise.requires_grad_(), [*dense_layers(net)], rois)
+    calls: dict[str, Sequence[Call]] = {path: seen.calls(path) for path in modules if seen.calls(path)}
+    walk = Walk({path: one for path, one in modules.items() if not scales(one)}, calls)
+    read = {path: walk.read(modules[path], some) for path, some in calls.items()}
+    return _numbered(walk, {path: one for path, one in read.items() if len(one)}, {*dense_layers(net)})
+
+
+def _numbered(walk: Walk, read: Mapping[str, Tensor], dense: Container[str]) -> Channels:
+    """What a walk found, its joined outputs as one."""
+    number = _joined(walk)
+    free = torch.zeros(1 + int(number.max()), dtype=torch.bool)
+    for path, one in read.items():
+        free[number[one]] |= path in dense
+    free[number[torch.cat([LOST, *walk.pinned])]] = False
+    writers: list[tuple[str, ...]] = [()] * len(free)
+    for path, one in walk.written.items():
+        for place in number[one].tolist():
+            writers[place] += (path,)
+    kinds = {some: kind for kind, some in enumerate(dict.fromkeys(writers))}
+    return Channels(
+        written={path: number[one] for path, one in walk.written.items()},
+        read={path: number[one] for path, one in read.items()},
+        kinds=torch.tensor([kinds[some] for some in writers]),
+        free=free & torch.tensor([len(some) == len({*some}) for some in writers]),
+    )
+
+
+def _joined(walk: Walk) -> Tensor:
+    """Of each output the number of its channel: those that are one have one."""
+    count = sum(len(one) for one in walk.written.values())
+    ends = [torch.cat([LOST, *side]).numpy() for side in zip((LOST, LOST), *walk.joined, strict=True)]
+    _, found = connected_components(coo_matrix((np.ones(len(ends[0])), ends), shape=(count, count)))
+    return torch.from_numpy(found).long()

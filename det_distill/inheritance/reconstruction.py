@@ -84,7 +84,7 @@ def look_of(teacher: Teacher, inputs: Tensor, samples: Sequence[Any], rois: bool
 
 @torch.no_grad()
 def reconstruct(
-    how: Reconstruction, student: View, teacher: Teacher, paths: Sequence[str], looks: Sequence[Look]
+    how: Reconstruction, student: View, teacher: Teacher, outputs: Mapping[str, Tensor], looks: Sequence[Look]
 ) -> dict[str, tuple[float, float]]:
     """Fit the student's layers in the order they run in.
 
@@ -92,8 +92,8 @@ def reconstruct(
         how: Numbers of images and rows, and the ridge.
         student: The student, its layers already those of `WeightSelection`.
         teacher: Its teacher.
-        paths: Dotted paths of layers that both have; those that are no plain convolution or linear layer stay as they
-            are.
+        outputs: By the dotted path of a layer that both have, (O,) which of the teacher's outputs its own shall be;
+            layers that are no plain convolution or linear layer stay as they are.
         looks: The images.
 
     Returns:
@@ -103,10 +103,10 @@ def reconstruct(
         ValueError: A layer gives other cells than its teacher's, for nets of other strides or resolutions.
     """
     modules = dict(student.detector.named_modules())
-    layers = {path: modules[path] for path in paths if is_plain(modules[path])}
+    layers = {path: modules[path] for path in outputs if is_plain(modules[path])}
     done: dict[str, tuple[float, float]] = {}
     with evaluating(student.detector):
-        for path, wanted in _wanted(how, teacher, _in_order(student, layers, looks[0]), looks):
+        for path, wanted in _wanted(how, teacher, _in_order(student, layers, looks[0]), outputs, looks):
             layer = layers[path]
             squares = LeastSquares(matrix_of(layer))
             with blamed(f"reconstruct: '{path}'"):
@@ -130,7 +130,11 @@ def _in_order(student: View, layers: Mapping[str, Layer], look: Look) -> dict[st
 
 
 def _wanted(
-    how: Reconstruction, teacher: Teacher, layers: Mapping[str, Layer], looks: Sequence[Look]
+    how: Reconstruction,
+    teacher: Teacher,
+    layers: Mapping[str, Layer],
+    outputs: Mapping[str, Tensor],
+    looks: Sequence[Look],
 ) -> Iterator[tuple[str, list[list[Wanted]]]]:
     """Of each layer, in order, what it should give: of each look, call by call."""
     paths = list(layers)
@@ -141,7 +145,7 @@ def _wanted(
             shown = teacher.watch(look.inputs, look.samples, some, look.rois)
             for path in some:
                 most = max(1, how.rows // (len(looks) * len(shown[path])))
-                found[path].append([wanted_of(layers[path], one, most) for one in shown[path]])
+                found[path].append([wanted_of(layers[path], one, outputs[path], most) for one in shown[path]])
         yield from found.items()
 
 

@@ -54,12 +54,13 @@ class Wanted:
     rows: Tensor
 
 
-def wanted_of(layer: Layer, given: Tensor, most: int) -> Wanted:
-    """Of what another layer gave, the first channels, in so many cells at random.
+def wanted_of(layer: Layer, given: Tensor, channels: Tensor, most: int) -> Wanted:
+    """Of what another layer gave, some channels, in so many cells at random.
 
     Args:
         layer: Of O outputs, which shall give the same.
         given: (B, O or more, h, w) of a convolution, (..., O or more) of a linear layer.
+        channels: (O,) their numbers.
         most: How many cells at the most.
     """
     by_cell = given.movedim(1, -1) if isinstance(layer, nn.Conv2d) else given
@@ -67,7 +68,7 @@ def wanted_of(layer: Layer, given: Tensor, most: int) -> Wanted:
     count = cells.numel()
     chosen = torch.arange(count) if count <= most else torch.randint(count, (most,))
     places = torch.unravel_index(chosen.to(given.device), cells)
-    return Wanted(tuple(cells), tuple(places), by_cell[places][:, : layer.weight.shape[0]])
+    return Wanted(tuple(cells), tuple(places), by_cell[places][:, channels.to(given.device)])
 
 
 def rows_at(layer: Layer, given: Tensor, wanted: Wanted) -> Tensor:

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from det_distill.building import build
 from det_distill.faculty import Faculty
-from det_distill.inheritance.channels import sort_channels
+from det_distill.inheritance.channels import channels_of
+from det_distill.inheritance.places import Counterparts
 from det_distill.inheritance.reconstruction import Reconstruction
+from det_distill.inheritance.sorting import sort_channels
 from det_distill.refusals import blamed, choice, suggestion
 from det_distill.views.base import View
 from det_distill.views.taps import below
@@ -28,8 +30,7 @@ class WeightSelection:
     """Gives a student's layers the first channels of its teacher's layers of the same name.
 
     A layer is inherited whole or not at all: it keeps its own initialisation where the teacher has none of that name,
-    a narrower one, or one of another kernel. Where a net joins maps side by side, the first channels of the joint map
-    are those of its first part alone, not of each part as in the student: there `reconstruct`.
+    a narrower one, or one of another kernel. Where maps lie side by side it has the first channels of each.
 
     Args:
         teacher: Whose weights, of several teachers; by default the first's.
@@ -51,6 +52,7 @@ class WeightSelection:
             raise ValueError(f"skip={skip!r:.80}; a list of dotted paths of the student's modules is expected")
         self.teacher, self.skip, self.channels = teacher, tuple(skip), choice("channels", channels, CHANNELS)
         self.reconstruct = None if reconstruct is None else Reconstruction.from_config(reconstruct)
+        self.counterparts: Counterparts  # `check` finds them
 
     def check(self, student: View, teachers: Faculty) -> None:
         """Whether there is anything to inherit.
@@ -76,21 +78,31 @@ class WeightSelection:
                     f"the teacher has {its} {what}, the student {own}: name the layers that judge them in skip, as "
                     "['roi_head.bbox_head.fc_cls', 'roi_head.bbox_head.fc_reg']"
                 )
+        self.counterparts = Counterparts(channels_of(student), channels_of(source))
         if not dict(self.selected(student.detector, teachers)):
             raise ValueError("no layer of the student has a teacher's of its name that is as wide or wider")
 
     def selected(self, student: nn.Module, teachers: Faculty) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """Each layer that inherits, with the parts of the teacher's weights that fit it, views of them."""
+        """Each layer that inherits, with the parts of the teacher's weights that fit it."""
         source = dict(self.source(teachers).detector.named_modules())
         for path, layer in student.named_modules():
             own = _own(layer)
             if not own or path not in source or below(path, self.skip):
                 continue
             given = _own(source[path])
-            parts = {name: part(given[name], value.shape) for name, value in own.items() if name in given}
+            parts = {
+                name: self.counterparts.part(path, given[name], value.shape)
+                for name, value in own.items()
+                if name in given
+            }
             found = {name: one for name, one in parts.items() if one is not None}
             if found.keys() == own.keys():
                 yield path, found
+
+    def outputs(self, student: nn.Module, teachers: Faculty) -> dict[str, Tensor]:
+        """Of each layer that inherits and runs where boxes are found, (O,) which outputs of its teacher's it gives."""
+        found = {path: self.counterparts.outputs(path) for path, _ in self.selected(student, teachers)}
+        return {path: one for path, one in found.items() if one is not None}
 
     def __call__(self, student: nn.Module, teachers: Faculty) -> None:
         """Overwrite the student's weights, and log how many layers inherit."""
@@ -129,27 +141,8 @@ def selection_of(cfg: Mapping[str, Any], student: View, teachers: Faculty) -> We
         selection: WeightSelection = build(TASK_UTILS, cfg)
         selection.check(student, teachers)
         if selection.channels == "heaviest":
-            sort_channels(selection.source(teachers).view)
+            sort_channels(selection.source(teachers).view, selection.counterparts.teacher)
     return selection
-
-
-def part(whole: Tensor, shape: Sequence[int]) -> Tensor | None:
-    """The first channels of a weight, of its outputs and inputs; None where it has not so many, or another kernel.
-
-    A linear layer's inputs may be maps laid flat, (C, H, W): the first of them are then the first channels whole.
-
-    Example:
-        >>> import torch
-        >>> part(torch.arange(6).view(2, 3), (1, 2))
-        tensor([[0, 1]])
-        >>> part(torch.zeros(8, 8, 3, 3), (4, 4, 1, 1)), part(torch.zeros(4), (8,))
-        (None, None)
-    """
-    if whole.ndim != len(shape) or tuple(whole.shape[2:]) != tuple(shape[2:]):
-        return None
-    if any(size > most for size, most in zip(shape, whole.shape, strict=True)):
-        return None
-    return whole[tuple(slice(size) for size in shape)]
 
 
 def _own(layer: nn.Module) -> dict[str, Tensor]:

@@ -1,169 +1,177 @@
-"""Sorting channels changes nothing of what a net computes, and brings the heaviest to the front."""
+"""Which channels are one, in nets of a few lines, told by hand."""
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
-from mmdet.registry import MODELS
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
-import tiny
-from det_distill.inheritance.channels import sort_channels
-from det_distill.views.families import view_of
+from det_distill.inheritance.channels import Channels, channels_of
+from det_distill.inheritance.places import Counterparts
+from det_distill.views.base import View
 
-NETS: dict[str, tuple[Callable[[], Any], int]] = {  # and how many groups of layers have one order of channels
-    # A stream a stage, stem included in the first; the inside of each of two blocks a stage; FPN: lateral, output; the
-    # RPN's convolution; two linear layers.
-    "fpn": (tiny.faster_rcnn, 4 + 8 + 2 + 1 + 2),
-    "c4": (tiny.c4, 3 + 6 + 1 + 2),  # three stages, no FPN
-    "rfcn": (tiny.rfcn, 4 + 8 + 1 + 1),  # the last convolution, which RPN and position-sensitive heads read; the RPN's
-    "rpn": (tiny.rpn, 4 + 8 + 2 + 1),
-    "retinanet": (lambda: tiny.single_stage("retinanet"), 4 + 8 + 2 + 2),  # two towers of one
-    "fcos": (lambda: tiny.single_stage("fcos"), 4 + 8 + 2),  # group norms in its towers: their order has to stay
+IMAGE = 3
+
+
+class Toy(nn.Module):
+    """Layers by name, and what to do with them."""
+
+    def __init__(self, rule: Callable[..., Any], **layers: nn.Module) -> None:
+        super().__init__()
+        self.rule, self.layers = rule, nn.ModuleDict(layers)
+
+    def forward(self, image: Tensor) -> Any:
+        return self.rule(self.layers, image)
+
+    @property
+    def detector(self) -> nn.Module:
+        return self
+
+    def run(self, image: Tensor, _names: Any, _rois: Any) -> None:
+        self(image)
+
+
+def channels(rule: Callable[..., Any], **widths: tuple[int, int]) -> Channels:
+    """Of a net of 1x1 convolutions of so many inputs and outputs."""
+    net = Toy(rule, **{name: nn.Conv2d(*sizes, 1) for name, sizes in widths.items()})
+    return channels_of(cast(View, net))
+
+
+def written(found: Channels, name: str) -> list[int]:
+    return found.written[f"layers.{name}"].tolist()
+
+
+def free(found: Channels, name: str) -> list[bool]:
+    return found.free[found.written[f"layers.{name}"]].tolist()
+
+
+def test_a_sum_is_of_one_and_what_reads_it_reads_that():
+    found = channels(lambda m, x: m.c(m.a(x) + m.b(x)), a=(IMAGE, 4), b=(IMAGE, 4), c=(4, 2))
+    assert written(found, "a") == written(found, "b") == found.read["layers.c"].tolist()
+    assert len({*written(found, "a")}) == 4
+    assert free(found, "a") == [True] * 4
+    assert free(found, "c") == [False] * 2  # nobody reads it
+    assert "layers.a" not in found.read  # but an image
+
+
+def test_a_layer_that_is_called_twice_reads_one():
+    found = channels(lambda m, x: (m.c(m.a(x)), m.c(m.b(x))), a=(IMAGE, 4), b=(IMAGE, 4), c=(4, 2))
+    assert written(found, "a") == written(found, "b")
+
+
+@pytest.mark.parametrize("axis", [1, -3])
+def test_side_by_side_each_keeps_its_own(axis: int):
+    found = channels(lambda m, x: m.c(torch.cat((m.b(x), m.a(x)), dim=axis)), a=(IMAGE, 4), b=(IMAGE, 2), c=(6, 1))
+    assert found.read["layers.c"].tolist() == written(found, "b") + written(found, "a")
+    assert free(found, "a") + free(found, "b") == [True] * 6
+    kinds = [{*found.kinds[found.written[f"layers.{name}"]].tolist()} for name in "ab"]
+    assert len(kinds[0]) == len(kinds[1]) == 1
+    assert kinds[0] != kinds[1]
+
+
+def test_images_in_one_batch_are_not_side_by_side():
+    found = channels(lambda m, x: m.c(torch.cat((m.a(x), m.b(x)))), a=(IMAGE, 4), b=(IMAGE, 4), c=(4, 1))
+    assert written(found, "a") == written(found, "b")
+
+
+def test_a_gate_of_one_channel_is_for_all():
+    found = channels(lambda m, x: m.c(m.a(x) * m.b(x).sigmoid()), a=(IMAGE, 4), b=(IMAGE, 1), c=(4, 1))
+    assert free(found, "a") == [True] * 4
+
+
+def test_a_channel_that_is_two_of_one_layer_stays():
+    """a's third is summed with b's first, and b's first with a's first: a's could not change places alone."""
+    rule = lambda m, x: m.c(torch.cat((m.a(x), m.b(x)), 1) + torch.cat((m.b(x), m.a(x)), 1))  # noqa: E731
+    found = channels(rule, a=(IMAGE, 4), b=(IMAGE, 2), c=(6, 1))
+    first, second, *other = written(found, "a")
+    assert [first, second] == other == written(found, "b")
+    assert not any(free(found, "a"))
+
+
+KNOWING = {
+    "a part": lambda m, x: m.c(m.a(x)[:, 1:]),
+    "a product in no module": lambda m, x: m.d(linear(m.a(x).movedim(1, -1), torch.ones(4, 4)).movedim(-1, 1)),
+    "the mean": lambda m, x: m.c(m.a(x).mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)),
+    "a sum of parts": lambda m, x: m.c(m.a(x)[:, 1:] + m.b(x)),
 }
 
 
-def built(kind: str) -> Any:
-    torch.manual_seed(0)
-    net = MODELS.build(NETS[kind][0]())
-    for name, value in (*net.named_parameters(), *net.named_buffers()):
-        if value.is_floating_point():
-            nn.init.uniform_(value, *((0.5, 1.5) if "running_var" in name else (-0.3, 0.4)))
-    return net.eval()
+@pytest.mark.parametrize("kind", KNOWING)
+def test_what_is_read_by_number_stays(kind: str):
+    found = channels(lambda m, x: (KNOWING[kind](m, x), m.d(m.a(x))), a=(IMAGE, 4), b=(IMAGE, 3), c=(3, 1), d=(4, 1))
+    assert not any(free(found, "a"))
+    assert "layers.c" not in found.read
+    assert "layers.b" not in found.written or not any(free(found, "b"))
 
 
-def outputs(net: Any) -> list[Tensor]:
-    """What the stock heads give of two images."""
-    torch.manual_seed(0)
-    images, boxes = torch.randn(2, 3, 64, 96), torch.tensor([[0.0, 3, 5, 40, 60], [1, 20, 0, 90, 50]])
-    with torch.no_grad():
-        maps = net.extract_feat(images)
-        head = getattr(net, "rpn_head", None) or net.bbox_head
-        found = [one for part in head(maps) for one in part]
-        judged = net.roi_head._bbox_forward(maps, boxes) if hasattr(net, "roi_head") else {}
-        return [*found, *(judged[name] for name in ("cls_score", "bbox_pred") if judged)]
+def test_norms_and_depthwise_convolutions_scale_what_they_are_given():
+    rule = lambda m, x: m.c(m.deep(m.norm(m.a(x))))  # noqa: E731
+    layers = dict(
+        a=nn.Conv2d(IMAGE, 4, 1),
+        norm=nn.BatchNorm2d(4),
+        deep=nn.Conv2d(4, 4, 3, groups=4),
+        c=nn.Conv2d(4, 1, 1),
+    )
+    found = channels_of(cast(View, Toy(rule, **layers)))
+    for name in ("norm", "deep", "c"):
+        assert found.read[f"layers.{name}"].tolist() == written(found, "a")
+        assert (f"layers.{name}" in found.written) is (name == "c")
+    assert free(found, "a") == [True] * 4
 
 
-@pytest.mark.parametrize("kind", NETS)
-def test_a_sorted_net_computes_what_it_did(kind: str):
-    net = built(kind)
-    before, weights = outputs(net), {name: value.clone() for name, value in net.state_dict().items()}
-    assert sort_channels(view_of(net, "teacher")) == NETS[kind][1]
-    after = outputs(net)
-    assert len(before) > 2
-    for one, other in zip(before, after, strict=True):
-        assert one.abs().max() > 1e-4
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 * float(one.abs().max()))
-    assert not net.state_dict()["backbone.conv1.weight"].equal(weights["backbone.conv1.weight"])
+def side_by_side(width: int, parts: int = 2, kernel: int = 1) -> Toy:
+    widths = {f"part{number}": nn.Conv2d(IMAGE, width, 1) for number in range(parts)}
+    rule = lambda m, x: m.end(torch.cat([m[name](x) for name in widths], 1))  # noqa: E731
+    return Toy(rule, **widths, end=nn.Conv2d(parts * width, 5, kernel))
 
 
-def test_the_heaviest_come_first():
-    """By loops, of one order inside a block and of one between linear layers."""
-    net = built("fpn")
-    sort_channels(view_of(net, "teacher"))
-    block, head = net.backbone.layer2[1], net.roi_head.bbox_head
-    count = len(block.bn1.weight)
-    inside = [
-        shares([block.bn1.weight[c].item() ** 2 for c in range(count)]),
-        shares([block.conv2.weight[:, c].square().sum().item() for c in range(count)]),
-    ]
-    between = [
-        shares([row.square().sum().item() for row in head.shared_fcs[1].weight]),
-        shares([head.fc_cls.weight[:, c].square().sum().item() for c in range(32)]),
-        shares([head.fc_reg.weight[:, c].square().sum().item() for c in range(32)]),
-    ]
-    for parts in (inside, between):
-        weights = [sum(one) for one in zip(*parts, strict=True)]
-        assert weights == sorted(weights, reverse=True)
-        assert weights[0] > weights[-1]
+def counterparts(student: Toy, teacher: Toy) -> Counterparts:
+    return Counterparts(channels_of(cast(View, student)), channels_of(cast(View, teacher)))
 
 
-def shares(values: list[float]) -> list[float]:
-    return [len(values) * one / sum(values) for one in values]
+def test_a_part_of_a_weight_has_the_first_of_each_map():
+    student, teacher = side_by_side(2), side_by_side(3)
+    found = counterparts(student, teacher)
+    whole = torch.arange(30.0).view(5, 6, 1, 1)
+    own = found.part("layers.end", whole, (5, 4, 1, 1))
+    assert own is not None
+    assert own.equal(whole[:, [0, 1, 3, 4]])
+    assert found.part("layers.part0", torch.zeros(3, 3, 1, 1), (2, 3, 1, 1)) is not None
 
 
-def test_a_crop_laid_flat_keeps_its_cells():
-    """The first linear layer reads 49 cells of each channel."""
-    net = built("fpn")
-    before = net.roi_head.bbox_head.shared_fcs[0].weight.detach().clone().view(32, 16, 49)
-    sort_channels(view_of(net, "teacher"))
-    after = net.roi_head.bbox_head.shared_fcs[0].weight.detach().view(32, 16, 49)
-    norms = lambda weight: weight.square().sum(dim=(0, 2)).sort().values  # noqa: E731
-    torch.testing.assert_close(norms(before), norms(after))
+def test_what_a_teacher_has_not_is_no_part():
+    wide, narrow = side_by_side(3), side_by_side(2)
+    assert counterparts(wide, narrow).part("layers.end", torch.zeros(5, 4, 1, 1), (5, 6, 1, 1)) is None
+    found = counterparts(narrow, wide)
+    assert found.part("layers.end", torch.zeros(5, 6, 3, 3), (5, 4, 1, 1)) is None  # another kernel
+    assert found.part("layers.end", torch.zeros(5, 6), (5, 4, 1, 1)) is None
 
 
-def test_twice_sorted_is_once_sorted():
-    net = built("fpn")
-    sort_channels(view_of(net, "teacher"))
-    once = {name: value.clone() for name, value in net.state_dict().items()}
-    sort_channels(view_of(net, "teacher"))
-    assert all(value.equal(once[name]) for name, value in net.state_dict().items())
+def test_of_more_maps_a_student_has_those_it_knows():
+    whole = torch.arange(45.0).view(5, 9, 1, 1)
+    own = counterparts(side_by_side(2), side_by_side(3, parts=3)).part("layers.end", whole, (5, 4, 1, 1))
+    assert own is not None
+    assert own.equal(whole[:, [0, 1, 3, 4]])
 
 
-def test_what_looks_at_channels_by_number_is_an_error():
-    net = built("fpn")
-    net.neck.lateral_convs[0].register_forward_hook(lambda _m, _a, out: out * torch.arange(16.0)[:, None, None])
-    with pytest.raises(
-        ValueError, match=r"channels of the teacher no longer give what they did at '\w+.*looks at them"
-    ):
-        sort_channels(view_of(net, "teacher"))
+def test_a_gate_of_two_maps_is_no_part_of_a_gate_of_one():
+    def gated(rule: Callable[..., Any], **widths: tuple[int, int]) -> Toy:
+        return Toy(rule, **{name: nn.Conv2d(*sizes, 1) for name, sizes in widths.items()})
+
+    two = gated(lambda m, x: m.end(m.g(x) * torch.cat((m.a(x), m.b(x)), 1)), a=(3, 2), b=(3, 2), g=(3, 4), end=(4, 1))
+    one = gated(lambda m, x: m.end(m.g(x) * m.a(x)), a=(3, 6), g=(3, 6), end=(6, 1))
+    found = counterparts(two, one)
+    assert found.outputs("layers.a") is not None
+    assert found.outputs("layers.g") is None
+    assert found.part("layers.end", torch.zeros(1, 6, 1, 1), (1, 4, 1, 1)) is None
 
 
-def test_a_layer_that_does_not_run_is_an_error():
-    net = built("fpn")
-    net.roi_head.mask = nn.Conv2d(16, 4, 1)
-    with pytest.raises(ValueError, match=r"the teacher's 'roi_head.mask' does not run where boxes are found"):
-        sort_channels(view_of(net, "teacher"))
-
-
-def test_a_layer_of_zeros_decides_nothing():
-    net = built("fpn")
-    nn.init.zeros_(net.roi_head.bbox_head.fc_reg.weight)
-    before = outputs(net)
-    assert sort_channels(view_of(net, "teacher")) == NETS["fpn"][1]
-    for one, other in zip(before, outputs(net), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 * float(one.abs().max()))
-
-
-def reversed_channels(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same net, its channels counted from behind."""
-    ends = "rpn_cls", "rpn_reg", "fc_cls", "fc_reg"
-    found = {}
-    for name, value in weights.items():
-        new = value.clone()
-        if new.dim() and not any(end in name for end in ends):
-            new = new.flip(0)
-        if new.dim() > 1 and name != "backbone.conv1.weight":
-            rows = new.reshape(len(new), -1, 49) if "shared_fcs.0" in name else new
-            new = rows.flip(1).reshape(new.shape)
-        found[name] = new
-    return found
-
-
-@pytest.mark.parametrize("channels", ["heaviest", "first"])
-def test_a_student_finds_the_living_channels_wherever_they_are(tmp_path: Path, channels: str):
-    """A teacher twice as wide, of whose channels the first half is dead: the student gives what it gives."""
-    wide = tiny.faster_rcnn(16, 32)
-    wide.roi_head.bbox_head.fc_out_channels = 64
-    teacher = tiny.write_teacher(tmp_path, wide)
-    saved = tiny.dead_beyond_the_student(teacher["checkpoint"])
-    saved["state_dict"] = reversed_channels(saved["state_dict"])
-    torch.save(saved, teacher["checkpoint"])
-    init = dict(type="WeightSelection", channels=channels)
-    model = MODELS.build(tiny.distiller(tiny.faster_rcnn(), teacher, init_cfg=init))
-    model.init_weights()
-    model.eval()
-    same = [
-        torch.allclose(one, other, rtol=1e-3, atol=1e-4 * float(other.abs().max()))
-        for one, other in zip(outputs(model.student), outputs(model.teacher.detector), strict=True)
-    ]
-    assert all(same) is (channels == "heaviest")
-
-
-def test_an_unknown_choice_of_channels_is_refused(tmp_path: Path):
-    teacher = tiny.write_teacher(tmp_path, tiny.faster_rcnn(16, 32))
-    init = dict(type="WeightSelection", channels="heavy")
-    with pytest.raises(ValueError, match=r"init_cfg: channels='heavy' is none of 'first', 'heaviest', did you mean"):
-        MODELS.build(tiny.distiller(tiny.faster_rcnn(), teacher, init_cfg=init))
+def test_a_layer_nobody_knows_of_gives_its_first():
+    found = counterparts(side_by_side(2), side_by_side(3))
+    own = found.part("mask_head", torch.arange(12.0).view(4, 3), (2, 2))
+    assert own is not None
+    assert own.tolist() == [[0, 1], [3, 4]]
+    assert found.part("mask_head", torch.zeros(4, 3), (5, 2)) is None
+    assert found.outputs("mask_head") is None

@@ -75,7 +75,7 @@ def given_to(layer: nn.Module) -> torch.Tensor:
 def test_a_matrix_times_its_rows_is_what_the_layer_gives_there(kind, most):
     layer, given = LAYERS[kind], given_to(LAYERS[kind])
     made = layer(given).detach()
-    wanted = wanted_of(layer, made, most)
+    wanted = wanted_of(layer, made, torch.arange(5), most)
     places = made.movedim(1, -1) if isinstance(layer, nn.Conv2d) else made
     assert len(wanted.rows) == min(most, places[..., 0].numel())
     assert wanted.rows.equal(places[wanted.places])
@@ -93,16 +93,17 @@ def test_a_matrix_is_read_as_it_was_written(kind):
     set_matrix(layer, matrix)
 
 
-def test_of_a_wider_layer_the_first_channels_are_wanted():
+def test_of_a_wider_layer_some_channels_are_wanted():
     layer = nn.Conv2d(3, 5, 1)
     wide = torch.arange(2 * 8 * 6.0).view(2, 8, 2, 3)
-    wanted = wanted_of(layer, wide, 10**6)
-    assert wanted.rows.equal(wide[:, :5].permute(0, 2, 3, 1).reshape(12, 5))
+    some = [0, 1, 4, 5, 7]
+    wanted = wanted_of(layer, wide, torch.tensor(some), 10**6)
+    assert wanted.rows.equal(wide[:, some].permute(0, 2, 3, 1).reshape(12, 5))
 
 
 def test_other_cells_are_an_error():
     layer = nn.Conv2d(3, 5, 3, stride=2, padding=1)
-    wanted = wanted_of(layer, torch.zeros(2, 5, 9, 11), 10)
+    wanted = wanted_of(layer, torch.zeros(2, 5, 9, 11), torch.arange(5), 10)
     with pytest.raises(ValueError, match=r"it has cells \(2, 5, 6\) on the student, \(2, 9, 11\) on the teacher"):
         rows_at(layer, torch.zeros(2, 3, 9, 11), wanted)
 
