@@ -287,7 +287,7 @@ def wired(monkeypatch):
     monkeypatch.setattr("det_distill.teacher.load_config", named)
     monkeypatch.setattr("det_distill.teacher.build_detector", shapes_only)
     monkeypatch.setattr("det_distill.distiller.build_detector", shapes_only)
-    monkeypatch.setattr("det_distill.inheritance.selection.sort_channels", lambda _: None)  # of no values
+    monkeypatch.setattr("det_distill.inheritance.selection.sort_channels", lambda *_: None)  # of no values
     monkeypatch.setattr(SingleRoIExtractor, "forward", pooled)  # which RoI lies on which level is data
     return lambda name: MODELS.build(pair(name).model)
 
