@@ -6,10 +6,7 @@ A walk through autograd's graph of one forward pass tells.
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
 from det_distill.inheritance.rows import is_dense
@@ -73,7 +70,7 @@ def channels_of(view: View) -> Channels:
 
 def _numbered(walk: Walk, read: Mapping[str, Tensor], dense: Container[str]) -> Channels:
     """What a walk found, its joined outputs as one."""
-    number = _joined(walk)
+    number = united(sum(len(one) for one in walk.written.values()), walk.joined)
     free = torch.zeros(1 + int(number.max()), dtype=torch.bool)
     for path, one in read.items():
         free[number[one]] |= path in dense
@@ -91,9 +88,19 @@ def _numbered(walk: Walk, read: Mapping[str, Tensor], dense: Container[str]) -> 
     )
 
 
-def _joined(walk: Walk) -> Tensor:
-    """Of each output the number of its channel: those that are one have one."""
-    count = sum(len(one) for one in walk.written.values())
-    ends = [torch.cat([LOST, *side]).numpy() for side in zip((LOST, LOST), *walk.joined, strict=True)]
-    _, found = connected_components(coo_matrix((np.ones(len(ends[0])), ends), shape=(count, count)))
-    return torch.from_numpy(found).long()
+def united(count: int, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """(count,) numbers from 0 on, the same for places that pairs join, by others too.
+
+    Example:
+        >>> united(5, [(torch.tensor([0, 3]), torch.tensor([4, 4]))])
+        tensor([0, 1, 2, 0, 0])
+    """
+    number = torch.arange(count)
+    one, other = (torch.cat([LOST, *side]) for side in zip((LOST, LOST), *pairs, strict=True))
+    while True:
+        least = torch.minimum(number[one], number[other])
+        found = number.scatter_reduce(0, one, least, "amin").scatter_reduce(0, other, least, "amin")
+        if found.equal(number):
+            numbers: Tensor = torch.unique(number, return_inverse=True)[1]
+            return numbers
+        number = found[found]

@@ -5,10 +5,12 @@ from typing import Any, cast
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from det_distill.inheritance.channels import Channels, channels_of
+from det_distill.inheritance.channels import Channels, channels_of, united
 from det_distill.inheritance.places import Counterparts
 from det_distill.views.base import View
 
@@ -175,3 +177,15 @@ def test_a_layer_nobody_knows_of_gives_its_first():
     assert own.tolist() == [[0, 1], [3, 4]]
     assert found.part("mask_head", torch.zeros(4, 3), (5, 2)) is None
     assert found.outputs("mask_head") is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=12), st.integers(0, 12))
+def test_what_is_united_is_what_a_loop_finds(pairs: list[tuple[int, int]], cut: int):
+    number = [*range(8)]
+    for one, other in pairs:
+        old, new = number[other], number[one]
+        number = [new if value == old else value for value in number]
+    sides = [torch.tensor(some, dtype=torch.long).view(-1, 2).unbind(1) for some in (pairs[:cut], pairs[cut:])]
+    found = united(8, [(one, other) for one, other in sides]).tolist()
+    assert [[a == b for a in found] for b in found] == [[a == b for a in number] for b in number]
+    assert {*found} == {*range(len({*number}))}
