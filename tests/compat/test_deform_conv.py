@@ -153,6 +153,39 @@ def test_without_offset_it_is_an_ordinary_convolution() -> None:
     torch.testing.assert_close(out, plain)
 
 
+def read_by_address(maps: Tensor, height: int, width: int) -> Tensor:
+    """As mmcv's kernel reads an image's offsets: at (tap * height + row) * width + column, sizes the output's."""
+    out = torch.zeros(*maps.shape[:2], height, width, dtype=maps.dtype)
+    for b, tap, p, q in itertools.product(*map(range, out.shape)):
+        out[b, tap, p, q] = maps[b].flatten()[(tap * height + p) * width + q]
+    return out
+
+
+def test_offsets_of_a_larger_map_are_read_as_mmcv_reads_them() -> None:
+    """DyHead has such at stride 2."""
+    case, large = Case(stride=(2, 2), padding=(1, 1)), Case(padding=(1, 1))
+    x, _, _, weight, bias = inputs(case)
+    _, offset, mask, _, _ = inputs(large)
+    height, width = inputs(case).offset.shape[2:]
+    read = [read_by_address(one, height, width) for one in (offset, mask)]
+    expected = value_by_value(case, x, *read, weight)
+    torch.testing.assert_close(modulated(case, x, offset, mask, weight, None), expected)
+
+    leaves = [one.detach().clone().requires_grad_() for one in (x, offset, mask, weight, bias)]
+    assert gradcheck(lambda *args: modulated(case, *args), leaves, fast_mode=True)
+    modulated(case, *leaves).sum().backward()
+    assert leaves[1].grad.flatten(1)[:, : read[0][0].numel()].any()
+    assert not leaves[1].grad.flatten(1)[:, read[0][0].numel() :].any()
+
+
+def test_offsets_of_a_smaller_map_are_an_error() -> None:
+    x, offset, mask, weight, bias = inputs(CASES["padded"])
+    with pytest.raises(
+        ValueError, match=r"deformable convolution: .* have cells \(3, 9\), fewer than the output's \(5, 9\)"
+    ):
+        modulated(CASES["padded"], x, offset[:, :, :3], mask[:, :, :3], weight, bias)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision_is_computed_in_fp32_and_cast_back(dtype: torch.dtype) -> None:
     case = CASES["all at once"]

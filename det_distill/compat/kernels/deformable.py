@@ -47,6 +47,41 @@ def _deform(x: Tensor, weight: Tensor, offset: Tensor, mask: Tensor | None, geom
     return out
 
 
+def _as_read(maps: Tensor, cells: torch.Size) -> Tensor:
+    """Offsets or weights of a larger map than is made, as mmcv's kernel reads them: an image's first, in its own rows.
+
+    DyHead gives such to its convolutions of stride 2, and its published weights were trained so.
+
+    Args:
+        maps: (B, K, H, W).
+        cells: (h, w) of what is made.
+
+    Returns:
+        (B, K, h, w).
+
+    Raises:
+        ValueError: They are of a smaller map.
+    """
+    if maps.shape[2:] == cells:
+        return maps
+    wanted = maps.shape[1] * cells.numel()
+    if maps[0].numel() < wanted:
+        raise ValueError(
+            f"deformable convolution: offsets or weights have cells {tuple(maps.shape[2:])}, fewer than the output's "
+            f"{tuple(cells)}"
+        )
+    return maps.flatten(1)[:, :wanted].reshape(*maps.shape[:2], *cells)
+
+
+def _unread(target: Tensor, grad: Tensor) -> None:
+    """Write the gradient of what `_as_read` read; the rest was not read."""
+    if target.shape != grad.shape:
+        whole = grad.new_zeros(target.shape).flatten(1)
+        whole[:, : grad[0].numel()] = grad.flatten(1)
+        grad = whole.view(target.shape)
+    target.copy_(grad)
+
+
 def deform_conv_forward(
     x: Tensor, weight: Tensor, offset: Tensor, output: Tensor, _columns: Tensor, _ones: Tensor, **kw: Any
 ) -> None:
@@ -95,6 +130,7 @@ def modulated_deform_conv_forward(
     with_bias: bool,
     **kw: Any,
 ) -> None:
+    offset, mask = (_as_read(one, output.shape[2:]) for one in (offset, mask))
     out = _deform(x, weight, offset, mask, _geometry_v2(kw))
     output.copy_(out + bias.to(out)[:, None, None] if with_bias else out)
 
@@ -116,8 +152,9 @@ def modulated_deform_conv_backward(
     with_bias: bool,
     **kw: Any,
 ) -> None:
+    offset, mask = (_as_read(one, grad_output.shape[2:]) for one in (offset, mask))
     grads = _deform_backward(grad_output, x, weight, offset, mask, _geometry_v2(kw))
     for target, grad in zip((grad_input, grad_weight, grad_offset, grad_mask), grads[:4], strict=True):
-        target.copy_(grad)
+        _unread(target, grad)
     if with_bias:
         grad_bias.copy_(grads[4])
