@@ -36,9 +36,9 @@ class Channels:
 
     def along(self, path: str, shape: Sequence[int]) -> list[tuple[int, Tensor]]:
         """Of a weight of a layer: each axis that goes along channels, and whose channel each place on it is."""
-        rows, columns = self.written.get(path), self.read.get(path)
-        found = enumerate((columns, None) if rows is None else (rows, columns))
-        return [(axis, one) for axis, one in found if one is not None and [*shape[axis : axis + 1]] == [len(one)]]
+        sides = [side[path] for side in (self.written, self.read) if path in side]  # of a norm there is one
+        pairs = zip(sides, shape, strict=False)  # a bias has one axis
+        return [(axis, side) for axis, (side, size) in enumerate(pairs) if size == len(side)]
 
 
 def probe(net: nn.Module) -> tuple[Tensor, Tensor]:
