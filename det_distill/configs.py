@@ -31,7 +31,17 @@ def read_config(name: str, key: str) -> Config:
         _demand_end(name)
         return Config.fromfile(name)
     except Exception as error:  # a config may raise anything
-        raise ValueError(f"{key}={name!r} cannot be read: {reason(error)}") from error
+        raise ValueError(f"{key}={name!r} cannot be read: {reason(error)}{_way_out(error)}") from error
+
+
+def _way_out(error: Exception) -> str:
+    """What MMEngine does not say of a detector with hooks of its own, such as RTMDet."""
+    if "Duplicate key is not allowed among bases" not in str(error):
+        return ""
+    return (
+        "; take the detector's config alone as _base_, and add to what it sets: "
+        "custom_hooks = [*_base_.custom_hooks, dict(type='AdapterStateHook'), ...]"
+    )
 
 
 def _demand_end(path: str, above: tuple[str, ...] = ()) -> None:

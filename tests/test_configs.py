@@ -35,3 +35,10 @@ def test_without_one_nothing_moves():
 @pytest.mark.parametrize(("found", "hint"), [("nekc", ", did you mean 'neck'?"), ("zzz", "")])
 def test_a_suggestion_is_near_or_none(found, hint):
     assert suggestion(found, ("neck", "backbone")) == hint
+
+
+def test_a_detector_with_hooks_of_its_own_is_told_how(tmp_path: Path):
+    config = tmp_path / "a.py"
+    config.write_text(f'_base_ = ["mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py", "{ROOT}/configs/_base_/distill.py"]\n')
+    with pytest.raises(ValueError, match=r"Duplicate keys: \{'custom_hooks'\}.*\[\*_base_\.custom_hooks, dict\("):
+        load_config(str(config), "config")

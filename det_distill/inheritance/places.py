@@ -9,9 +9,7 @@ from det_distill.inheritance.channels import Channels
 
 
 class Counterparts:
-    """Of each channel of a student one of its teacher: of those that the same layers write, the first ones.
-
-    So it has the first of each part where maps lie side by side.
+    """Of each channel of a student one of its teacher: the first ones, and where maps lie side by side those of each.
 
     Args:
         student: The student's.
@@ -20,20 +18,12 @@ class Counterparts:
 
     def __init__(self, student: Channels, teacher: Channels) -> None:
         self.student, self.teacher = student, teacher
-        self.numbers = torch.full_like(student.kinds, -1)
-        for path in student.written:
-            if path not in teacher.written:
-                continue
-            own, its = (_by_kind(one.written[path], one.kinds) for one in (student, teacher))
-            if len(own) == len(its):
-                for some, others in zip(own, its, strict=True):
-                    count = min(len(some), len(others))
-                    self.numbers[some[:count]] = others[:count]
 
     def outputs(self, path: str) -> Tensor | None:
         """(O,) which of a teacher's layer's outputs are those of the student's; None where it has not all of them."""
-        own, its = self.student.written.get(path), self.teacher.written.get(path)
-        return None if own is None or its is None else places(self.numbers[own], its)
+        if path not in self.student.written or path not in self.teacher.written:
+            return None
+        return self._matched(self.student.written[path], self.teacher.written[path])
 
     def rows(self, path: str, shape: Sequence[int], whole: Sequence[int], axis: int = 0) -> Tensor | None:
         """Which places along an axis of a teacher's weight are those of the student's.
@@ -49,9 +39,9 @@ class Counterparts:
         Returns:
             (shape[axis],) numbers; None where the teacher has not all of them.
         """
-        own, its = (dict(one.along(path, size)) for one, size in ((self.student, shape), (self.teacher, whole)))
+        own, its = dict(self.student.along(path, shape)), dict(self.teacher.along(path, whole))
         if axis in own and axis in its:
-            return places(self.numbers[own[axis]], its[axis])
+            return self._matched(own[axis], its[axis])
         return torch.arange(shape[axis]) if shape[axis] <= whole[axis] else None
 
     def part(self, path: str, whole: Tensor, shape: Sequence[int]) -> Tensor | None:
@@ -72,33 +62,26 @@ class Counterparts:
             found = found.index_select(axis, rows.to(whole.device))
         return found
 
-
-def places(wanted: Tensor, among: Tensor) -> Tensor | None:
-    """Where some numbers stand; the second of a number is the second of it there.
-
-    Returns:
-        Indices like `wanted`; None where a number is not among them, or not as often.
-
-    Example:
-        >>> places(torch.tensor([7, 5, 7]), torch.tensor([5, 7, 9, 7]))
-        tensor([1, 0, 3])
-        >>> places(torch.tensor([7, 5]), torch.tensor([5, 7, 9, 7])), places(torch.tensor([-1]), torch.tensor([5]))
-        (None, None)
-    """
-    if not len(wanted):
-        return wanted
-    order = among.argsort(stable=True)
-    begin, end = (torch.searchsorted(among[order], wanted, right=right) for right in (False, True))
-    mine = wanted.argsort(stable=True)
-    kept = wanted[mine]
-    first, last = (torch.searchsorted(kept, kept, right=right) for right in (False, True))
-    if not (end - begin)[mine].equal(last - first):
-        return None
-    nth = torch.empty_like(wanted)
-    nth[mine] = torch.arange(len(mine)) - first
-    return order[begin + nth]
+    def _matched(self, own: Tensor, its: Tensor) -> Tensor | None:
+        """Where in a row of the teacher's channels those of the student's row are: of each part the first."""
+        mine, theirs = _parts(own, self.student.kinds), _parts(its, self.teacher.kinds)
+        if len(mine) != len(theirs):
+            return None
+        found = torch.empty_like(own)
+        for some, others in zip(mine, theirs, strict=True):
+            if len(some) > len(others):
+                return None
+            found[some] = others[: len(some)]
+        return found
 
 
-def _by_kind(channels: Tensor, kinds: Tensor) -> list[Tensor]:
-    """Channels by kind, in the order in which kinds first appear."""
-    return [channels[kinds[channels] == kind] for kind in dict.fromkeys(kinds[channels].tolist())]
+def _parts(channels: Tensor, kinds: Tensor) -> list[Tensor]:
+    """The places of each map in a row of channels: of one kind, and of a channel that is there twice one of them."""
+    order = channels.argsort(stable=True)
+    first = torch.searchsorted(channels[order], channels[order])
+    nth = torch.empty_like(order)
+    nth[order] = torch.arange(len(order)) - first
+    found: dict[tuple[int, int], list[int]] = {}
+    for place, key in enumerate(zip(kinds[channels].tolist(), nth.tolist(), strict=True)):
+        found.setdefault(key, []).append(place)
+    return [torch.tensor(one) for one in found.values()]

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from det_distill.inheritance.channels import Channels, channels_of, dense_layers, probe
-from det_distill.inheritance.places import places
 from det_distill.modes import evaluating
 from det_distill.views.base import View
 
@@ -98,8 +97,19 @@ def _reorder(net: nn.Module, channels: Channels, taken: Tensor) -> None:
         for held in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
             for axis, numbers in channels.along(path, held.shape):
                 order = places(taken[numbers], numbers)
-                if order is not None:  # never: those of a kind are read by the same layers
-                    held.copy_(held.index_select(axis, order.to(held.device)))
+                held.copy_(held.index_select(axis, order.to(held.device)))
+
+
+def places(wanted: Tensor, among: Tensor) -> Tensor:
+    """Where some numbers stand among the same in another order; the second of a number is the second of it there.
+
+    Example:
+        >>> places(torch.tensor([7, 5, 7]), torch.tensor([5, 7, 7]))
+        tensor([1, 0, 2])
+    """
+    found = torch.empty_like(wanted)
+    found[wanted.argsort(stable=True)] = among.argsort(stable=True)
+    return found
 
 
 def _shown(view: View, paths: Sequence[str]) -> list[Tensor]:

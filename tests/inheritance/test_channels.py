@@ -151,11 +151,43 @@ def test_what_a_teacher_has_not_is_no_part():
     assert found.part("layers.end", torch.zeros(5, 6), (5, 4, 1, 1)) is None
 
 
-def test_of_more_maps_a_student_has_those_it_knows():
-    whole = torch.arange(45.0).view(5, 9, 1, 1)
-    own = counterparts(side_by_side(2), side_by_side(3, parts=3)).part("layers.end", whole, (5, 4, 1, 1))
+def test_of_more_maps_there_is_no_part():
+    found = counterparts(side_by_side(2), side_by_side(3, parts=3))
+    assert found.part("layers.end", torch.zeros(5, 9, 1, 1), (5, 4, 1, 1)) is None
+
+
+def test_a_shallower_net_has_the_first_of_what_lies_in_the_same_place():
+    """What lies beside b comes of the last block: of the teacher's second, of the student's only one."""
+
+    def blocks(width: int, depth: int) -> Toy:
+        layers: dict[str, nn.Module] = {f"block{number}": nn.Conv2d(width, width, 1) for number in range(depth)}
+        layers |= dict(a=nn.Conv2d(3, width, 1), b=nn.Conv2d(3, width, 1), end=nn.Conv2d(2 * width, 5, 1))
+
+        def rule(m: Any, x: Tensor) -> Any:
+            left = m.a(x)
+            for number in range(depth):
+                left = m[f"block{number}"](left)
+            return m.end(torch.cat((left, m.b(x)), 1))
+
+        return Toy(rule, **layers)
+
+    whole = torch.arange(30.0).view(5, 6, 1, 1)
+    own = counterparts(blocks(2, 1), blocks(3, 2)).part("layers.end", whole, (5, 4, 1, 1))
     assert own is not None
     assert own.equal(whole[:, [0, 1, 3, 4]])
+
+
+@pytest.mark.parametrize(("cells", "fits"), [(4, True), (1, False)])
+def test_a_map_laid_flat_has_the_first_channels_whole(cells: int, fits: bool):
+    def flat(width: int, cells: int) -> Toy:
+        size = int(cells**0.5)
+        rule = lambda m, x: m.fc(nn.functional.adaptive_avg_pool2d(m.a(x), size).flatten(1))  # noqa: E731
+        return Toy(rule, a=nn.Conv2d(3, width, 1), fc=nn.Linear(width * cells, 5))
+
+    whole = torch.arange(60.0).view(5, 12)
+    own = counterparts(flat(2, cells), flat(3, 4)).part("layers.fc", whole, (5, 2 * cells))
+    assert (own is not None) is fits
+    assert own is None or own.equal(whole[:, :8])
 
 
 def test_a_gate_of_two_maps_is_no_part_of_a_gate_of_one():
@@ -165,7 +197,7 @@ def test_a_gate_of_two_maps_is_no_part_of_a_gate_of_one():
     two = gated(lambda m, x: m.end(m.g(x) * torch.cat((m.a(x), m.b(x)), 1)), a=(3, 2), b=(3, 2), g=(3, 4), end=(4, 1))
     one = gated(lambda m, x: m.end(m.g(x) * m.a(x)), a=(3, 6), g=(3, 6), end=(6, 1))
     found = counterparts(two, one)
-    assert found.outputs("layers.a") is not None
+    assert found.outputs("layers.a").tolist() == [0, 1]
     assert found.outputs("layers.g") is None
     assert found.part("layers.end", torch.zeros(1, 6, 1, 1), (1, 4, 1, 1)) is None
 
