@@ -139,7 +139,7 @@ def test_every_pair_we_promise_is_here_and_no_other():
         for family in CLASSES
         for path in (ROOT / "configs" / method).glob(f"{family}_*.py")
     }
-    assert found == {*PAIRS, *QUANTISED}
+    assert found == {*PAIRS, *QUANTISED, "recipe/coco_rtmdet-m_rtmdet-s"}  # which has no terms of two stages
 
 
 @pytest.mark.parametrize("name", PAIRS)

@@ -14,7 +14,8 @@ from det_distill.compat.config_text import read_config_text
 
 ROOT = Path(__file__).parents[2]
 NAMES = st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True).filter(lambda name: name not in ("if", "in", "is", "or"))
-LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=12)
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="."), max_size=12)  # a dotted one may name code: refused
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT
 VALUES = st.recursive(
     LEAVES,
     lambda inner: (
