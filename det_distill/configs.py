@@ -36,7 +36,7 @@ def read_config(name: str, key: str) -> Config:
 
 def _way_out(error: Exception) -> str:
     """What MMEngine does not say of a detector with hooks of its own, such as RTMDet."""
-    if "Duplicate key is not allowed among bases" not in str(error):
+    if not all(words in str(error) for words in ("Duplicate key is not allowed among bases", "'custom_hooks'")):
         return ""
     return (
         "; take the detector's config alone as _base_, and add to what it sets: "

@@ -42,3 +42,11 @@ def test_a_detector_with_hooks_of_its_own_is_told_how(tmp_path: Path):
     config.write_text(f'_base_ = ["mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py", "{ROOT}/configs/_base_/distill.py"]\n')
     with pytest.raises(ValueError, match=r"Duplicate keys: \{'custom_hooks'\}.*\[\*_base_\.custom_hooks, dict\("):
         load_config(str(config), "config")
+
+
+def test_of_another_key_that_two_bases_set_nothing_is_told_of_hooks(tmp_path: Path):
+    for name in "ab":
+        (tmp_path / f"{name}.py").write_text("x = 1\n")
+    (tmp_path / "c.py").write_text('_base_ = ["a.py", "b.py"]\n')
+    with pytest.raises(ValueError, match=r"Duplicate keys: \{'x'\}\"?$"):
+        load_config(str(tmp_path / "c.py"), "config")

@@ -55,17 +55,17 @@ def dense_layers(net: nn.Module) -> dict[str, nn.Module]:
 
 def channels_of(view: View) -> Channels:
     """Trace a detector. A layer that does not run where boxes are found, such as a mask head's, is in no dict."""
-    net = view.detector
+    net, dense = view.detector, dense_layers(view.detector)
     modules = {path: one for path, one in net.named_modules() if scales(one) or [*one.parameters(recurse=False)]}
     noise, rois = probe(net)
     with evaluating(net), torch.enable_grad(), Recorder() as seen:
         for path, one in modules.items():
             seen.watch(path, one, Call.of)
-        view.run(noise.requires_grad_(), [*dense_layers(net)], rois)
+        view.run(noise.requires_grad_(), [*dense], rois)
     calls: dict[str, Sequence[Call]] = {path: seen.calls(path) for path in modules if seen.calls(path)}
     walk = Walk({path: one for path, one in modules.items() if not scales(one)}, calls)
     read = {path: walk.read(modules[path], some) for path, some in calls.items()}
-    return _numbered(walk, {path: one for path, one in read.items() if len(one)}, {*dense_layers(net)})
+    return _numbered(walk, {path: one for path, one in read.items() if len(one)}, dense)
 
 
 def _numbered(walk: Walk, read: Mapping[str, Tensor], dense: Container[str]) -> Channels:

@@ -25,7 +25,7 @@ class Counterparts:
             return None
         return self._matched(self.student.written[path], self.teacher.written[path])
 
-    def rows(self, path: str, shape: Sequence[int], whole: Sequence[int], axis: int = 0) -> Tensor | None:
+    def rows(self, path: str, shape: Sequence[int], whole: Sequence[int], axis: int) -> Tensor | None:
         """Which places along an axis of a teacher's weight are those of the student's.
 
         The first ones where nobody knows whose channels they are, as of a layer that does not run.

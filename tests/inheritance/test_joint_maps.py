@@ -6,14 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 import tiny
 from det_distill.inheritance.channels import channels_of
-from det_distill.inheritance.sorting import places, sort_channels
+from det_distill.inheritance.sorting import sort_channels
 from det_distill.views.families import view_of
 
 PARTS = {  # as MMDetection's source has it: how many maps lie side by side in what a layer reads
@@ -136,14 +134,3 @@ def test_a_part_of_a_map_pins_its_channels():
     sort_channels(view_of(net, "teacher"))
     assert close(outputs(net), kept)
     assert block.short_conv.bn.weight.equal(scales)
-
-
-@given(st.lists(st.integers(0, 4), max_size=9).flatmap(lambda some: st.tuples(st.just(some), st.permutations(some))))
-def test_places_are_those_a_loop_finds(both: tuple[list[int], list[int]]):
-    wanted, among = both
-    left, expected = list(enumerate(among)), []
-    for number in wanted:
-        index = next(index for index, one in left if one == number)
-        left = [pair for pair in left if pair[0] != index]
-        expected.append(index)
-    assert places(*(torch.tensor(one, dtype=torch.long) for one in both)).tolist() == expected

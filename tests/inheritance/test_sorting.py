@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 import tiny
-from det_distill.inheritance.sorting import sort_channels
+from det_distill.inheritance.sorting import places, sort_channels
 from det_distill.views.families import view_of
 
 NETS: dict[str, tuple[Callable[[], Any], int]] = {  # and how many groups of layers have one order of channels
@@ -172,3 +174,14 @@ def test_an_unknown_choice_of_channels_is_refused(tmp_path: Path):
     init = dict(type="WeightSelection", channels="heavy")
     with pytest.raises(ValueError, match=r"init_cfg: channels='heavy' is none of 'first', 'heaviest', did you mean"):
         MODELS.build(tiny.distiller(tiny.faster_rcnn(), teacher, init_cfg=init))
+
+
+@given(st.lists(st.integers(0, 4), max_size=9).flatmap(lambda some: st.tuples(st.just(some), st.permutations(some))))
+def test_places_are_those_a_loop_finds(both: tuple[list[int], list[int]]):
+    wanted, among = both
+    left, expected = list(enumerate(among)), []
+    for number in wanted:
+        index = next(index for index, one in left if one == number)
+        left = [pair for pair in left if pair[0] != index]
+        expected.append(index)
+    assert places(*(torch.tensor(one, dtype=torch.long) for one in both)).tolist() == expected
