@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from traceback import walk_tb
 from typing import Any
 
@@ -21,7 +22,7 @@ def build_detector(model: Mapping[str, Any]) -> Any:
     mine = scope is None or scope.scope_name == "mmengine"
     with DefaultScope.overwrite_default_scope("mmdet" if mine else None):
         try:
-            return MODELS.build(dict(model))
+            return MODELS.build(deepcopy(dict(model)))  # DETR and its kin write into theirs, and it is read again
         except REFUSALS as error:
             raise ValueError(f"{_part(model, error)}: {reason(error)}") from error
 

@@ -148,6 +148,16 @@ class Distiller(BaseDetector):
             raise ValueError(f"the student already logs '{key}'; give that term another name")
         losses[key] = value
 
+    def __getattr__(self, name: str) -> Any:
+        """What a stock hook reaches for, such as `bbox_head` or `set_epoch`, is the student's."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            student = self.__dict__.get("_modules", {}).get("student")
+            if student is None or name.startswith("_"):
+                raise
+            return getattr(student, name)
+
     def train(self, mode: bool = True) -> "Distiller":
         super().train(mode)
         self.stages.rest()

@@ -20,6 +20,7 @@ METHODS = (*RESPONSE, *FEATURE, *RELATION, "single_stage")
 CONFIGS = sorted(f"{method}/{path.stem}" for method in METHODS for path in (ROOT / "configs" / method).glob("*.py"))
 SMALL = [name for name in CONFIGS if "/bccd_" in name]
 COCO = [name for name in CONFIGS if "/coco_" in name]
+OTHER = sorted(f"other_families/{path.stem}" for path in (ROOT / "configs/other_families").glob("*.py"))
 SIGNED = ("loss_holistic",)  # a critic's score
 ZERO = ("loss_neurons", "loss_triplet")  # before the neurons are chosen; where the margins hold
 
@@ -66,6 +67,13 @@ def test_a_pair_on_coco_is_wired_level_by_level(name):
     assert [pair.channels for pair in pairs] == [(256, 256)] * len(pairs)
     assert [pair.strides for pair in pairs] == [(s, s) for s in (8, 16, 32, 64, 128)[: len(pairs)]]
     assert len(pairs) == (4 if "faster-rcnn" in name else 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHER)
+def test_a_teacher_of_another_family_is_wired_at_every_level_of_the_student(name):
+    pairs = tiny.shipped_distiller(name).terms["imitation"].pairs
+    assert [(pair.channels, pair.strides) for pair in pairs] == [((256, 256), (s, s)) for s in (4, 8, 16, 32, 64)]
 
 
 def test_no_term_is_longer_to_write_than_forty_lines():

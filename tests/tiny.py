@@ -125,7 +125,7 @@ def dead_beyond_the_student(checkpoint: str) -> dict[str, Any]:
 def write_teacher(folder: Path, model: ConfigDict, seed: int = 1) -> dict[str, str]:
     """A config file and a checkpoint of random weights with BN statistics of their own."""
     torch.manual_seed(seed)
-    detector = MODELS.build(model)
+    detector = MODELS.build(deepcopy(model))  # DETR writes into it
     for name, value in detector.state_dict().items():
         if value.is_floating_point():
             value.copy_(torch.rand_like(value) + 0.5 if "running_var" in name else 0.05 * torch.randn_like(value))

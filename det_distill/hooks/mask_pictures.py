@@ -67,6 +67,9 @@ class MaskVisualizationHook(Hook):
             Contender(f"{name}: {type(term.mask).__name__}", term.mask, term.grid, own=True)
             for name, term in terms.items()
         ]
+        if model.view.priors is None:
+            kind = type(model.student).__name__
+            raise ValueError(f"MaskVisualizationHook draws at the student's anchors or points, and a {kind} has none")
         priors, divisor = model.view.priors, padding(model.data_preprocessor)[0]
         with evaluating(model), untouched():
             for index, (image, sample) in enumerate(self._stills):

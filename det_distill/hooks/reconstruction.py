@@ -48,7 +48,9 @@ class ReconstructionHook(Hook):
                 f"init_cfg.reconstruct: the student sees its images at scale {model.shrink.scale:g}, so its layers' "
                 "cells are not its teacher's; leave reconstruct out"
             )
-        outputs = selection.outputs(model.student, model.teachers)
+        views = model.view, teacher.view
+        inherited = selection.outputs(model.student, model.teachers)
+        outputs = {path: one for path, one in inherited.items() if all(view.follows(path) for view in views)}
         begin = perf_counter()
         with untouched():
             done = reconstruct(how, model.view, teacher, outputs, _looks(runner, model, teacher, how.images, outputs))

@@ -61,7 +61,7 @@ def channels_of(view: View) -> Channels:
     with evaluating(net), torch.enable_grad(), Recorder() as seen:
         for path, one in modules.items():
             seen.watch(path, one, Call.of)
-        view.run(noise.requires_grad_(), [*dense], rois)
+        view.run(noise.requires_grad_(), (), rois, whole=True)
     calls: dict[str, Sequence[Call]] = {path: seen.calls(path) for path in modules if seen.calls(path)}
     walk = Walk({path: one for path, one in modules.items() if not scales(one)}, calls)
     read = {path: walk.read(modules[path], some) for path, some in calls.items()}

@@ -70,7 +70,7 @@ class WeightSelection:
         source = self.source(teachers).view
         for what, its, own in (
             ("classes", source.classes, student.classes),
-            ("anchors a cell", source.priors.num_base_priors, student.priors.num_base_priors),
+            ("anchors a cell", *(getattr(view.priors, "num_base_priors", None) for view in (source, student))),
             ("bins of a distance", *(getattr(view.grid_head, "reg_max", None) for view in (source, student))),
         ):
             if its != own and not self.skip:

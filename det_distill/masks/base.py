@@ -34,12 +34,13 @@ def demand_anchors(mask: Mask, priors: Any, strides: Sequence[int]) -> None:
     """Refuse a mask of anchors where a student has none at the strides compared.
 
     Raises:
-        ValueError: It judges points, or its anchors have other strides.
+        ValueError: It judges points or has neither, or its anchors have other strides.
     """
     if not mask.needs_anchors:
         return
     if not has_anchors(priors):
-        raise ValueError(f"{type(mask).__name__} needs anchors, the student judges points; use PointMask or GtBoxMask")
+        kind = "has none" if priors is None else "judges points"
+        raise ValueError(f"{type(mask).__name__} needs anchors, the student {kind}; use PointMask or GtBoxMask")
     known = prior_strides(priors)
     if not set(strides) <= set(known):
         raise ValueError(

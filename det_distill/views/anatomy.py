@@ -26,10 +26,10 @@ class Anatomy:
     Attributes:
         side: "student" or "teacher", for messages.
         shows: By tap, a `MapSpec` per level, or the shape behind N.
-        rpn: The RPN head; None on a single-stage detector.
-        head: The box head of the RoI stage; None without one.
+        rpn: The RPN head; None without one.
+        head: The box head of the RoI stage; None without one, and on a cascade, which has several.
         scale: Pixels of its input a pixel of the batch: below 1 on a student of lower resolution.
-        dense: The single-stage head; None on a two-stage detector.
+        dense: The single-stage head; None without one.
         classify: Class logits (N, K + 1) of RoI features (N, C, h, w), where there is a RoI head.
         cuts: The tap that the RoI head cuts its boxes from, and its extractor; None without one.
         class_map: Of a teacher of other classes, pairs of its class and the student's.
@@ -52,8 +52,8 @@ class Anatomy:
 
     @property
     def priors(self) -> Any:
-        """What it judges in every cell: the prior generator."""
-        return self.grid_head.prior_generator
+        """What it judges in every cell: the prior generator, where there is one."""
+        return getattr(self.grid_head, "prior_generator", None)
 
     def width(self, tap: str) -> int:
         """Channels of the crops, or length of the vectors, that a tap of the RoI head shows."""

@@ -6,7 +6,7 @@ last ReLU of each stage shown is given; and the dotted path of any module.
 
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -54,17 +54,17 @@ class View:
 
     @property
     def grid_head(self) -> Any:
-        """The head that judges every cell."""
-        raise NotImplementedError
+        """The head that judges every cell; None where none does."""
+        return None
 
     @property
     def priors(self) -> Any:
-        """What it judges in every cell: the prior generator."""
-        return self.grid_head.prior_generator
+        """What it judges in every cell: the prior generator, where there is one."""
+        return getattr(self.grid_head, "prior_generator", None)
 
     @property
     def classes(self) -> int | None:
-        """How many classes it tells apart; None for a bare RPN, which tells none."""
+        """How many classes it tells apart; None for a bare RPN, which tells none, and where nobody knows."""
         raise NotImplementedError
 
     def names(self) -> tuple[str, ...]:
@@ -87,22 +87,36 @@ class View:
             self._unknown(name)
         try:
             submodule(self.detector, name)
+            return self._stage_of_module(name.split(".")[0])
         except ValueError as error:
             self._unknown(name, f"; {error}")
-        return self._stage_of_module(name.split(".")[0])
 
     def _stage_of_module(self, first: str) -> str:
         """The stage that a module of the detector, by the first part of its path, belongs to."""
-        return first if first in TRUNK else self.heads[-1]
+        if first in TRUNK:
+            return first
+        if not self.follows(first):
+            raise ValueError(
+                f"'{first}' runs behind the neck, and a {type(self.detector).__name__} is followed no further"
+            )
+        return self.heads[-1]
+
+    def follows(self, path: str) -> bool:
+        """Whether a module of the detector, by its dotted path, is one that `run` comes to, boxes given."""
+        return bool(self.heads) or path.split(".")[0] in TRUNK
 
     def stages(self, names: Iterable[str]) -> list[str]:
         """The parts that run for some names: heads that one of them needs, and the trunk as far as it carries them."""
         needed = {self.stage(name) for name in names}
         heads = [stage for stage in self.heads if stage in needed]
-        neck = ["neck"] if self.detector.with_neck and (heads or "neck" in needed) else []
+        neck = self._neck if heads or "neck" in needed else []
         return (["backbone"] if needed else []) + neck + heads
 
-    def _unknown(self, name: str, why: str = "") -> None:
+    @property
+    def _neck(self) -> list[str]:
+        return ["neck"] if self.detector.with_neck else []
+
+    def _unknown(self, name: str, why: str = "") -> NoReturn:
         own = self.names()
         close = difflib.get_close_matches(name, own, n=1, cutoff=0.3)
         hint = f"; did you mean '{close[0]}'?" if close else "."
@@ -126,18 +140,19 @@ class View:
         else:
             recorder.watch(name, submodule(self.detector, name), lambda _, out: cloned(out))
 
-    def run(self, inputs: Tensor, names: Sequence[str], rois: Tensor | None = None) -> Sight:
+    def run(self, inputs: Tensor, names: Sequence[str], rois: Tensor | None = None, whole: bool = False) -> Sight:
         """Forward just the stages the names need, and return what they show.
 
         Args:
             inputs: (B, 3, H, W), preprocessed for this detector.
             names: What to show; names of training exist in the student's own training step only.
             rois: (N, 5) image index and box, for names of the RoI stage.
+            whole: Forward every stage known here instead.
         """
         for name in TRAINING:
             if name in names:
                 raise ValueError(f"'{name}' exists on the training student only, but the {self.side} is asked for it")
-        stages = self.stages(names)
+        stages = ["backbone", *self._neck, *self.heads] if whole else self.stages(names)
         with self.record(names) as sight:
             if "backbone" in stages:
                 maps = self.detector.backbone(inputs)

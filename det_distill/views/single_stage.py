@@ -2,7 +2,8 @@
 
 Names beside those of every `View`: `head.logits`, `head.deltas` (tuples of (B, A * K, H, W) and of (B, A * D, H, W):
 D is 4, or on GFL the bins of four distances). On the student only, for it is made while it trains: `head.targets`
-(what the head's `get_targets` returns).
+(what the head's `get_targets` returns). Heads that judge otherwise, such as YOLOX's and CenterNet's, show none of
+these, only what their modules do.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from mmdet.models.dense_heads import AnchorFreeHead, AnchorHead
+from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.models.detectors import RPN, SingleStageDetector
 from torch import Tensor, nn
 
@@ -20,7 +22,7 @@ from det_distill.views.taps import Recorder
 
 
 class SingleStageView(View):
-    """Watches RetinaNet, FCOS, ATSS, GFL and their kin under the names above."""
+    """Watches RetinaNet, FCOS, ATSS, GFL and their kin under the names above, and others as far as they go."""
 
     heads = ("head",)
     training = (DENSE_TARGETS,)
@@ -28,9 +30,9 @@ class SingleStageView(View):
 
     @staticmethod
     def shows(detector: nn.Module) -> bool:
-        """Whether a detector is of this family: anchors or points on a grid, judged cell by cell."""
+        """Whether a detector is of this family: one head, which judges maps."""
         known = isinstance(detector, SingleStageDetector) and not isinstance(detector, RPN)
-        return known and isinstance(detector.bbox_head, AnchorHead | AnchorFreeHead)
+        return known and isinstance(getattr(detector, "bbox_head", None), BaseDenseHead)
 
     @property
     def grid_head(self) -> Any:
@@ -39,6 +41,10 @@ class SingleStageView(View):
     @property
     def classes(self) -> int:
         return int(self.grid_head.num_classes)
+
+    def names(self) -> tuple[str, ...]:
+        told = isinstance(self.grid_head, AnchorHead | AnchorFreeHead)  # logits and boxes of a cell, in that order
+        return tuple(name for name in super().names() if told or not name.startswith("head."))
 
     def _attach(self, recorder: Recorder, name: str) -> None:
         if name == DENSE_TARGETS:
@@ -53,7 +59,7 @@ class SingleStageView(View):
     def best_boxes(self, inputs: Tensor, metas: Sequence[dict[str, Any]], names: Sequence[str]) -> tuple[Sight, Any]:
         with Recorder() as recorder:
             recorder.watch("dense", self.grid_head)
-            seen = self.run(inputs, [*names, "head.logits"])
+            seen = self.run(inputs, names, whole=True)
         found = self.grid_head.predict_by_feat(*recorder.calls("dense")[0], batch_img_metas=list(metas))
         return seen, tuple(one.bboxes for one in found)
 

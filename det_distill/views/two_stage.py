@@ -5,15 +5,19 @@ Names beside those of every `View`: `rpn.logits`, `rpn.deltas` (tuples of (B, A,
 `roi.logits` (N, K + 1), `roi.deltas` (N, 4K or 4). On the student only, for they
 are made while it trains: `rpn.targets` and `roi.targets` (what the heads' `get_targets` return), `rpn.proposals`
 (per image (P, 4), best first), `roi.rois` (N, 5) the sampled boxes behind the index of their image, `roi.crops`
-(N, C, h, w) what its RoI head cut there, which is `roi.features` without the teacher's.
+(N, C, h, w) what its RoI head cut there, which is `roi.features` without the teacher's. A cascade's stages judge boxes
+that the one before each made: of its RoI head it shows the first one's `roi.rois` alone.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
+from mmdet.models.dense_heads import EmbeddingRPNHead
+from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.models.detectors import RPN, TwoStageDetector
+from mmdet.models.roi_heads import CascadeRoIHead
 from torch import Tensor, nn
 
 from det_distill.views.anatomy import Anatomy
@@ -34,14 +38,13 @@ class TwoStageView(View):
     """Watches one two-stage detector, or a bare RPN, under the names above.
 
     Args:
-        detector: A stock MMDetection `TwoStageDetector` with an RPN and one RoI head, or its `RPN`.
+        detector: A stock MMDetection `TwoStageDetector` with an RPN and a RoI head, or its `RPN`.
         side: "student" or "teacher", for messages.
 
     Raises:
         ValueError: The detector is of another family.
     """
 
-    heads = ("rpn", "roi")
     training = (ROIS, ROI_CROPS, PROPOSALS, RPN_TARGETS, ROI_TARGETS)
     sources = TRUNK | {
         "rpn.logits": ("rpn_head", part(0)),
@@ -58,13 +61,14 @@ class TwoStageView(View):
         super().__init__(detector, side)
         self.bare = isinstance(detector, RPN)
         self.has_rois = not self.bare
+        self.heads = ("rpn", "roi") if self.has_rois else ("rpn",)
+        self.cascade = self.has_rois and isinstance(self.detector.roi_head, CascadeRoIHead)
         if not hasattr(self.rpn, "prior_generator"):
             raise ValueError(f"the {side}'s rpn_head is a {type(self.rpn).__name__}; one with anchors is expected")
+        if self.cascade:
+            self.sources = self.sources | {ROIS: ("roi_head.bbox_roi_extractor.0", _argument(1))}
+            return
         head = None if self.bare else getattr(self.detector.roi_head, "bbox_head", None)
-        if isinstance(head, nn.ModuleList):
-            raise ValueError(
-                f"the {side}'s {type(self.detector.roi_head).__name__} is a cascade; one bbox_head is expected"
-            )
         if not self.bare and not hasattr(head, "num_classes"):
             raise ValueError(
                 f"the {side}'s roi_head.bbox_head is a {type(head).__name__} in a "
@@ -73,9 +77,13 @@ class TwoStageView(View):
 
     @staticmethod
     def shows(detector: nn.Module) -> bool:
-        """Whether a detector is of this family."""
-        two_stage = isinstance(detector, TwoStageDetector) and detector.with_rpn and detector.with_roi_head
-        return isinstance(detector, RPN) or bool(two_stage)
+        """Whether a detector is of this family: an RPN of anchors, by itself or before a RoI head."""
+        if isinstance(detector, RPN):
+            return True
+        if not (isinstance(detector, TwoStageDetector) and detector.with_rpn and detector.with_roi_head):
+            return False
+        other = isinstance(detector.rpn_head, BaseDenseHead | EmbeddingRPNHead)  # guided anchors, learned proposals
+        return hasattr(detector.rpn_head, "prior_generator") or not other
 
     @property
     def rpn(self) -> Any:
@@ -84,8 +92,8 @@ class TwoStageView(View):
 
     @property
     def head(self) -> Any:
-        """The box head of the RoI stage; None on a bare RPN."""
-        return None if self.bare else self.detector.roi_head.bbox_head
+        """The box head of the RoI stage; None on a bare RPN, and on a cascade, which has several."""
+        return self.detector.roi_head.bbox_head if self.has_rois and not self.cascade else None
 
     @property
     def grid_head(self) -> Any:
@@ -93,19 +101,24 @@ class TwoStageView(View):
 
     @property
     def classes(self) -> int | None:
-        return self.head and self.head.num_classes
+        last = self.detector.roi_head.bbox_head[-1] if self.cascade else self.head
+        return last and last.num_classes
 
     def names(self) -> tuple[str, ...]:
-        return tuple(name for name in super().names() if not (self.bare and name.startswith("roi.")))
+        rois = {name for name in (*self.sources, *self.training) if name.startswith("roi.")}
+        absent = rois - {ROIS} if self.cascade else rois if self.bare else set()
+        return tuple(name for name in super().names() if name not in absent)
 
     def _stage_of_module(self, first: str) -> str:
         if (self.bare and first == "bbox_head") or first == "rpn_head":
             return "rpn"
         return super()._stage_of_module(first)
 
-    def _unknown(self, name: str, why: str = "") -> None:
+    def _unknown(self, name: str, why: str = "") -> NoReturn:
         if self.bare and name.startswith("roi"):
             raise ValueError(f"the {self.side} is a bare RPN without a RoI head, so it has no tap '{name}'")
+        if self.cascade and name in (*self.sources, *self.training):
+            why += f"; its {type(self.detector.roi_head).__name__} is a cascade, whose stages judge other boxes each"
         super()._unknown(name, why)
 
     def _attach(self, recorder: Recorder, name: str) -> None:
@@ -131,6 +144,9 @@ class TwoStageView(View):
             self.rpn(maps)
         elif rois is None:
             raise ValueError(f"the {self.side}'s RoI head needs boxes, and the student recorded none")
+        elif self.cascade:
+            for stage in range(self.detector.roi_head.num_stages):
+                self.detector.roi_head._bbox_forward(stage, maps, rois)
         else:
             self.detector.roi_head._bbox_forward(maps, rois)
 
@@ -148,7 +164,7 @@ class TwoStageView(View):
 
     def anatomy(self, names: Sequence[str], scale: float = 1.0) -> Anatomy:
         shown = Anatomy(self.side, self.dry_run(names), self.rpn, self.head, scale)
-        if self.bare:
+        if self.head is None:
             return shown
         trunk = "neck" if self.detector.with_neck else "backbone"
         return replace(shown, classify=self.classify, cuts=(trunk, self.detector.roi_head.bbox_roi_extractor))

@@ -216,3 +216,20 @@ def test_the_gradient_of_the_weight_is_added_times_a_scale_that_is_one_unless_to
             x, offset, torch.ones_like(out), found, x.new_zeros(0), x.new_zeros(0), **geometry, **told
         )
         torch.testing.assert_close(found, 10 + scale * plain)
+
+
+def test_an_offset_that_is_no_number_makes_its_cell_none_and_no_other():
+    """torchvision's kernel then reads beyond the map; DetectoRS, before its weights are drawn, dies of it."""
+    given = inputs(CASES["padded"])
+    case = CASES["padded"]
+    args = given.weight, case.stride, case.padding, case.dilation, case.groups, case.deform_groups
+    wanted = ops.deform_conv2d(given.x, given.offset, *args)
+    offset = given.offset.clone()
+    offset[0, 3, 1, 2] = torch.nan
+    offset[0, 1, 0, 0] = torch.inf
+    found = ops.deform_conv2d(given.x, offset, *args)
+    wrong = ~found.isclose(wanted)
+    assert wrong[0, :, 1, 2].all()
+    assert found[0, :, 1, 2].isnan().all()
+    wrong[0, :, 1, 2] = wrong[0, :, 0, 0] = False
+    assert not wrong.any()

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
+import strangers
 import tiny
 from det_distill.hooks import feature_picture as module
 from det_distill.hooks.feature_picture import feature_picture
@@ -120,3 +121,14 @@ def test_without_a_mask_to_show_the_run_stops_before_its_first_step(run: Config)
 def test_settings_out_of_range_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"=0; a number of at least 1"):
         MaskVisualizationHook(**wrong)
+
+
+def test_a_student_without_anchors_or_points_has_no_levels_to_draw_on(tmp_path: Path):
+    teacher = tiny.write_teacher(tmp_path, strangers.deformable_detr(16))
+    term = tiny.imitation(mask=dict(type="GtBoxMask"))
+    model = tiny.distiller(strangers.deformable_detr(), teacher, terms=dict(imitation=term))
+    cfg = tiny.run_config(tiny.write_dataset(tmp_path / "data"), tmp_path / "run", model)
+    hooks = [*cfg.custom_hooks, dict(type="MaskVisualizationHook")]
+    cfg.merge_from_dict(dict(custom_hooks=hooks))
+    with pytest.raises(ValueError, match="draws at the student's anchors or points, and a DeformableDETR has none"):
+        tiny.trained(cfg)

@@ -31,7 +31,7 @@ class Toy(nn.Module):
     def detector(self) -> nn.Module:
         return self
 
-    def run(self, image: Tensor, _names: Any, _rois: Any) -> None:
+    def run(self, image: Tensor, _names: Any, _rois: Any, whole: bool) -> None:
         self(image)
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
+import strangers
 import tiny
 from det_distill.inheritance.sorting import places, sort_channels
 from det_distill.views.families import view_of
@@ -27,6 +28,10 @@ NETS: dict[str, tuple[Callable[[], Any], int]] = {  # and how many groups of lay
     # Stem; a stage: its first convolution, two branches and a block's inside that lie side by side, and what reads
     # them; the last one's block has an order of its own, for it has no shortcut, and its pools lie side by side.
     # Neck: reductions; four times branches and block; downsampling; what the shared towers of two convolutions read.
+    "cascade": (strangers.cascade, 4 + 8 + 2 + 1 + 3 * 2),
+    # As below, but a stem of one, two stages of three blocks, and of each of three levels an output and two towers of
+    # two convolutions.
+    "yolox": (strangers.yolox, 1 + 4 * 5 + 2 * 2 + 1 + 2 + 2 + 4 * 5 + 2 + 3 + 3 * 4),
     "rtmdet": (tiny.rtmdet, 3 + 4 * 5 + 1 + 2 + 2 + 4 * 5 + 2 + 1 + 4),
 }
 
@@ -48,8 +53,11 @@ def outputs(net: Any) -> list[Tensor]:
         maps = net.extract_feat(images)
         head = getattr(net, "rpn_head", None) or net.bbox_head
         found = [one for part in head(maps) for one in part]
-        judged = net.roi_head._bbox_forward(maps, boxes) if hasattr(net, "roi_head") else {}
-        return [*found, *(judged[name] for name in ("cls_score", "bbox_pred") if judged)]
+        stages = range(getattr(getattr(net, "roi_head", None), "num_stages", 0))
+        judged = [net.roi_head._bbox_forward(stage, maps, boxes) for stage in stages]
+        if hasattr(net, "roi_head") and not stages:
+            judged = [net.roi_head._bbox_forward(maps, boxes)]
+        return [*found, *(one[name] for one in judged for name in ("cls_score", "bbox_pred"))]
 
 
 @pytest.mark.parametrize("kind", NETS)

@@ -9,14 +9,12 @@ from typing import Any
 import pytest
 import torch
 from mmdet.registry import MODELS
-from mmengine.hub import get_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import tiny
 from det_distill.views.anatomy import MapSpec
 from det_distill.views.base import PREACTIVATION, PROPOSALS, ROIS, RPN_TARGETS, TRAINING
-from det_distill.views.families import view_of
 from det_distill.views.two_stage import TwoStageView
 
 KINDS = {"fpn": tiny.faster_rcnn, "c4": tiny.c4}
@@ -237,36 +235,6 @@ def test_names_the_reason_when_nothing_can_be_shown(detector: nn.Module):
         view.dry_run(["roi_head.bbox_head.fc_cls"])
     with pytest.raises(KeyError, match="was not recorded"):
         view.run(inputs, ["backbone"])["neck"]
-
-
-def other_family(name: str) -> nn.Module:
-    if name == "fast_rcnn":
-        model = tiny.faster_rcnn() | dict(type="FastRCNN")
-        del model["rpn_head"], model["train_cfg"]["rpn"], model["train_cfg"]["rpn_proposal"]
-        return MODELS.build(model)
-    model = get_config(f"mmdet::{name}").model
-    model["_scope_"] = "mmdet"
-    model.backbone.update(depth=18, init_cfg=None)
-    model.neck.in_channels = [64, 128, 256, 512]
-    for head in model.get("roi_head", {}).get("bbox_head", []):
-        head.fc_out_channels = 8
-    return MODELS.build(model)
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        (
-            "detr/detr_r50_8xb2-150e_coco.py",
-            "the student is a DETR; a two-stage detector with an RPN, or a single-stage",
-        ),
-        ("cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py", "the student's CascadeRoIHead is a cascade"),
-        ("fast_rcnn", "the student is a FastRCNN; a two-stage detector with an RPN"),
-    ],
-)
-def test_other_families_are_refused_by_name(name: str, said: str):
-    with pytest.raises(ValueError, match=said):
-        view_of(other_family(name), "student")
 
 
 @pytest.mark.parametrize(

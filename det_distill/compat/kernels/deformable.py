@@ -34,7 +34,7 @@ def _deform_backward(
     grad, x, weight, offset = wide(grad, x, weight, offset)
     modulation = x.new_zeros(x.shape[0], 1) if mask is None else mask.to(x)
     bias = x.new_zeros(weight.shape[0])
-    args = x, weight, offset, modulation, bias, *geometry, mask is not None
+    args = x, weight, _readable(offset), modulation, bias, *geometry, mask is not None
     grads: tuple[Tensor, ...] = _tv._deform_conv2d_backward(grad, *args)
     return grads
 
@@ -43,8 +43,13 @@ def _deform(x: Tensor, weight: Tensor, offset: Tensor, mask: Tensor | None, geom
     x, weight, offset = wide(x, weight, offset)
     modulation = x.new_zeros(x.shape[0], 1) if mask is None else mask.to(x)
     bias = x.new_zeros(weight.shape[0])
-    out: Tensor = _tv.deform_conv2d(x, weight, offset, modulation, bias, *geometry, mask is not None)
-    return out
+    out: Tensor = _tv.deform_conv2d(x, weight, _readable(offset), modulation, bias, *geometry, mask is not None)
+    return out if offset.is_cuda else out.masked_fill(offset.isnan().any(dim=1, keepdim=True), torch.nan)
+
+
+def _readable(offset: Tensor) -> Tensor:
+    """Without NaN, at which torchvision's kernel for the CPU reads beyond the map, and the process dies."""
+    return offset if offset.is_cuda else offset.nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
 
 
 def _as_read(maps: Tensor, cells: torch.Size) -> Tensor:
