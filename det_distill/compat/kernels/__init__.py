@@ -1,11 +1,12 @@
 """mmcv's op signatures over torchvision's kernels: forward and backward, results written in place.
 
 mmcv's autograd functions allocate the outputs and hand them in, so these functions fill tensors and
-return nothing, except the three NMS ops.
+return nothing, except the three NMS ops and the attention.
 """
 
 import torch
 
+from det_distill.compat.kernels.attention import ms_deform_attn_backward, ms_deform_attn_forward
 from det_distill.compat.kernels.deformable import (
     deform_conv_backward_input,
     deform_conv_backward_parameters,
@@ -46,6 +47,8 @@ OPS = {
         deform_conv_backward_parameters,
         modulated_deform_conv_forward,
         modulated_deform_conv_backward,
+        ms_deform_attn_forward,
+        ms_deform_attn_backward,
         sigmoid_focal_loss_forward,
         sigmoid_focal_loss_backward,
         get_compiler_version,
