@@ -14,6 +14,7 @@ from torch import nn
 
 import strangers
 import tiny
+from det_distill.building import build_detector
 from det_distill.views.anatomy import MapSpec
 from det_distill.views.base import ROIS
 from det_distill.views.families import view_of
@@ -230,6 +231,12 @@ def test_a_stock_hook_finds_the_students_parts(tmp_path: Path):
     model = tiny.distiller(strangers.yolox(), teacher, terms=dict(whole=WHOLE))
     runner, _ = run(tmp_path, model, dict(type="YOLOXModeSwitchHook", num_last_epochs=1))
     assert runner.model.student.bbox_head.use_l1
+
+
+def test_a_config_that_a_detector_writes_into_stays_as_it_was():
+    model = strangers.deformable_detr()
+    build_detector(model)
+    assert model == strangers.deformable_detr()
 
 
 def test_a_detector_without_a_backbone_is_refused():
