@@ -10,11 +10,18 @@ from mmengine.config import Config
 import tiny
 
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "README.md").read_text()
+PAGES = ["README.md", "configs/results/README.md", "data/README.md"]
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+def read(page):
+    return (ROOT / page).read_text()
+
+
+TEXT = read("README.md")
+
+
+def blocks(language, text=TEXT):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def section(title):
@@ -102,9 +109,10 @@ def test_its_stages_are_those_of_a_distiller(tmp_path):
     assert [stage.until for stage in model.stages.all] == [1, None]
 
 
-def test_its_commands_name_what_is_there():
-    commands = [line.partition("#")[0].split() for block in blocks("bash") for line in block.splitlines()]
-    makefile = (ROOT / "Makefile").read_text()
+@pytest.mark.parametrize("page", PAGES)
+def test_its_commands_name_what_is_there(page):
+    commands = [line.partition("#")[0].split() for block in blocks("bash", read(page)) for line in block.splitlines()]
+    makefile = read("Makefile")
     for words in filter(None, commands):
         if words[0] == "make":
             assert f"\n{words[1]}:" in makefile
@@ -112,11 +120,27 @@ def test_its_commands_name_what_is_there():
             assert (ROOT / path).is_file(), path
 
 
-def test_its_links_and_pictures_are_there():
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", TEXT):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", PAGES)
+def test_its_tables_name_what_is_there(page):
+    for path in re.findall(r"`((?:tools|configs|tests|det_distill|data)/[\w./-]+\.\w+)`", read(page)):
+        assert (ROOT / path).is_file(), path
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_its_links_and_pictures_are_there(page):
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", read(page)):
+        name, _, anchor = target.partition("#")
+        there = ROOT / page if not name else ROOT / Path(page).parent / name
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there.read_text()), target
+
+
+def anchors(words):
+    """Of its headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", words, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def test_ci_calls_its_test_command():
-    assert "make test" in (ROOT / ".ci/run").read_text()
+    assert "make test" in read(".ci/run")
     assert any("make test" in block for block in blocks("bash"))
