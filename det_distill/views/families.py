@@ -3,6 +3,7 @@
 from torch import nn
 
 from det_distill.views.base import View
+from det_distill.views.cascade import CascadeView
 from det_distill.views.single_stage import SingleStageView
 from det_distill.views.trunk import TrunkView
 from det_distill.views.two_stage import TwoStageView
@@ -18,7 +19,7 @@ def view_of(detector: nn.Module, side: str) -> View:
     Raises:
         ValueError: It has no backbone.
     """
-    for family in (TwoStageView, SingleStageView, TrunkView):
+    for family in (CascadeView, TwoStageView, SingleStageView, TrunkView):
         if family.shows(detector):
             return family(detector, side)
     raise ValueError(f"the {side} is a {type(detector).__name__}; a detector with a backbone is expected")

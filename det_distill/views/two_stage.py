@@ -5,8 +5,7 @@ Names beside those of every `View`: `rpn.logits`, `rpn.deltas` (tuples of (B, A,
 `roi.logits` (N, K + 1), `roi.deltas` (N, 4K or 4). On the student only, for they
 are made while it trains: `rpn.targets` and `roi.targets` (what the heads' `get_targets` return), `rpn.proposals`
 (per image (P, 4), best first), `roi.rois` (N, 5) the sampled boxes behind the index of their image, `roi.crops`
-(N, C, h, w) what its RoI head cut there, which is `roi.features` without the teacher's. A cascade's stages judge boxes
-that the one before each made: of its RoI head it shows the first one's `roi.rois` alone.
+(N, C, h, w) what its RoI head cut there, which is `roi.features` without the teacher's.
 """
 
 from collections.abc import Sequence
@@ -17,7 +16,6 @@ import torch
 from mmdet.models.dense_heads import EmbeddingRPNHead
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.models.detectors import RPN, TwoStageDetector
-from mmdet.models.roi_heads import CascadeRoIHead
 from torch import Tensor, nn
 
 from det_distill.views.anatomy import Anatomy
@@ -26,7 +24,8 @@ from det_distill.views.sight import Sight
 from det_distill.views.taps import Pick, Recorder, output
 
 
-def _argument(index: int) -> Pick:
+def argument(index: int) -> Pick:
+    """Picks one positional argument of a call."""
     return lambda args, _: args[index]
 
 
@@ -38,21 +37,21 @@ class TwoStageView(View):
     """Watches one two-stage detector, or a bare RPN, under the names above.
 
     Args:
-        detector: A stock MMDetection `TwoStageDetector` with an RPN and a RoI head, or its `RPN`.
+        detector: A stock MMDetection `TwoStageDetector` with an RPN and one RoI head, or its `RPN`.
         side: "student" or "teacher", for messages.
 
     Raises:
         ValueError: The detector is of another family.
     """
 
-    training = (ROIS, ROI_CROPS, PROPOSALS, RPN_TARGETS, ROI_TARGETS)
+    training: tuple[str, ...] = (ROIS, ROI_CROPS, PROPOSALS, RPN_TARGETS, ROI_TARGETS)
     sources = TRUNK | {
         "rpn.logits": ("rpn_head", part(0)),
         "rpn.deltas": ("rpn_head", part(1)),
-        ROIS: ("roi_head.bbox_roi_extractor", _argument(1)),
+        ROIS: ("roi_head.bbox_roi_extractor", argument(1)),
         ROI_CROPS: ("roi_head.bbox_roi_extractor", output),
         "roi.features": ("roi_head.bbox_roi_extractor", output),
-        "roi.embedding": ("roi_head.bbox_head.fc_cls", _argument(0)),
+        "roi.embedding": ("roi_head.bbox_head.fc_cls", argument(0)),
         "roi.logits": ("roi_head.bbox_head", part(0)),
         "roi.deltas": ("roi_head.bbox_head", part(1)),
     }
@@ -62,16 +61,16 @@ class TwoStageView(View):
         self.bare = isinstance(detector, RPN)
         self.has_rois = not self.bare
         self.heads = ("rpn", "roi") if self.has_rois else ("rpn",)
-        self.cascade = self.has_rois and isinstance(self.detector.roi_head, CascadeRoIHead)
         if not hasattr(self.rpn, "prior_generator"):
             raise ValueError(f"the {side}'s rpn_head is a {type(self.rpn).__name__}; one with anchors is expected")
-        if self.cascade:
-            self.sources = self.sources | {ROIS: ("roi_head.bbox_roi_extractor.0", _argument(1))}
-            return
-        head = None if self.bare else getattr(self.detector.roi_head, "bbox_head", None)
-        if not self.bare and not hasattr(head, "num_classes"):
+        if not self.bare:
+            self._demand_head()
+
+    def _demand_head(self) -> None:
+        head = getattr(self.detector.roi_head, "bbox_head", None)
+        if not hasattr(head, "num_classes"):
             raise ValueError(
-                f"the {side}'s roi_head.bbox_head is a {type(head).__name__} in a "
+                f"the {self.side}'s roi_head.bbox_head is a {type(head).__name__} in a "
                 f"{type(self.detector.roi_head).__name__}; a box head, which knows a number of classes, is expected"
             )
 
@@ -92,8 +91,8 @@ class TwoStageView(View):
 
     @property
     def head(self) -> Any:
-        """The box head of the RoI stage; None on a bare RPN, and on a cascade, which has several."""
-        return self.detector.roi_head.bbox_head if self.has_rois and not self.cascade else None
+        """The box head of the RoI stage; None on a bare RPN."""
+        return None if self.bare else self.detector.roi_head.bbox_head
 
     @property
     def grid_head(self) -> Any:
@@ -101,13 +100,10 @@ class TwoStageView(View):
 
     @property
     def classes(self) -> int | None:
-        last = self.detector.roi_head.bbox_head[-1] if self.cascade else self.head
-        return last and last.num_classes
+        return self.head and self.head.num_classes
 
     def names(self) -> tuple[str, ...]:
-        rois = {name for name in (*self.sources, *self.training) if name.startswith("roi.")}
-        absent = rois - {ROIS} if self.cascade else rois if self.bare else set()
-        return tuple(name for name in super().names() if name not in absent)
+        return tuple(name for name in super().names() if not (self.bare and name.startswith("roi.")))
 
     def _stage_of_module(self, first: str) -> str:
         if (self.bare and first == "bbox_head") or first == "rpn_head":
@@ -117,8 +113,6 @@ class TwoStageView(View):
     def _unknown(self, name: str, why: str = "") -> NoReturn:
         if self.bare and name.startswith("roi"):
             raise ValueError(f"the {self.side} is a bare RPN without a RoI head, so it has no tap '{name}'")
-        if self.cascade and name in (*self.sources, *self.training):
-            why += f"; its {type(self.detector.roi_head).__name__} is a cascade, whose stages judge other boxes each"
         super()._unknown(name, why)
 
     def _attach(self, recorder: Recorder, name: str) -> None:
@@ -144,11 +138,11 @@ class TwoStageView(View):
             self.rpn(maps)
         elif rois is None:
             raise ValueError(f"the {self.side}'s RoI head needs boxes, and the student recorded none")
-        elif self.cascade:
-            for stage in range(self.detector.roi_head.num_stages):
-                self.detector.roi_head._bbox_forward(stage, maps, rois)
         else:
-            self.detector.roi_head._bbox_forward(maps, rois)
+            self._judge(maps, rois)
+
+    def _judge(self, maps: Any, rois: Tensor) -> None:
+        self.detector.roi_head._bbox_forward(maps, rois)
 
     def best_boxes(self, inputs: Tensor, metas: Sequence[dict[str, Any]], names: Sequence[str]) -> tuple[Sight, Any]:
         seen = self.run(inputs, [*names, "rpn.logits", "rpn.deltas"])

@@ -17,11 +17,11 @@ import tiny
 from det_distill.building import build_detector
 from det_distill.views.anatomy import MapSpec
 from det_distill.views.base import ROIS
+from det_distill.views.cascade import CascadeView
 from det_distill.views.families import view_of
 from det_distill.views.single_stage import SingleStageView
 from det_distill.views.taps import Recorder
 from det_distill.views.trunk import TrunkView
-from det_distill.views.two_stage import TwoStageView
 
 
 def sparse_rcnn() -> nn.Module:
@@ -39,7 +39,7 @@ def headless() -> nn.Module:
 
 
 FAMILIES: dict[str, tuple[Callable[[], nn.Module], type]] = {
-    "cascade": (lambda: MODELS.build(strangers.cascade()), TwoStageView),
+    "cascade": (lambda: MODELS.build(strangers.cascade()), CascadeView),
     "yolox": (lambda: MODELS.build(strangers.yolox()), SingleStageView),
     "deformable_detr": (lambda: MODELS.build(strangers.deformable_detr()), TrunkView),
     "fast_rcnn": (lambda: MODELS.build(strangers.fast_rcnn()), TrunkView),
