@@ -23,7 +23,7 @@ from det_distill.resolution import Shrink
 from det_distill.scene import Scene
 from det_distill.stages import Stages
 from det_distill.state import heads_of_rpn, hide_prefix, restore_prefix
-from det_distill.student import student_model
+from det_distill.student import demand_known_widths, student_model
 from det_distill.task_weights import TaskWeights
 from det_distill.teacher import Teacher
 from det_distill.terms.base import Batch
@@ -86,6 +86,7 @@ class Distiller(BaseDetector):
         self.guard: Callable[[Tensor, dict[str, Tensor]], Any] | None = None  # FiniteLossesHook sets it
         with untouched():  # whatever the teacher and the adapters draw, the student's stream goes on as without them
             self.view = view_of(self.student, "student")
+            demand_known_widths(student, self.view)
             self.teachers = Faculty(teacher, self.view, self.data_preprocessor)
             self.terms = nn.ModuleDict(wired_terms(terms, self.view, self.teachers, self.shrink.scale))
         self.inherit = None if init_cfg is None else selection_of(init_cfg, self.view, self.teachers)

@@ -14,9 +14,10 @@ BASES = {
     "ResNet": ("base_channels", 64, 1),
     "ResNetV1d": ("base_channels", 64, 1),
     "CSPNeXt": ("widen_factor", 1.0, 32),  # half its stem's
+    "CSPDarknet": ("widen_factor", 1.0, 64),
     "ResNetStage": ("base_channels", 64, 1),
 }
-BACKBONES = ("ResNet", "ResNetV1d", "CSPNeXt")
+BACKBONES = ("ResNet", "ResNetV1d", "CSPNeXt", "CSPDarknet")
 APART = ("data_preprocessor", "train_cfg", "test_cfg")
 
 
@@ -52,7 +53,7 @@ def narrowed(model: Mapping[str, Any], width: float) -> dict[str, Any]:
     norms go by their batches.
 
     Args:
-        model: A detector's, on a ResNet or a CSPNeXt.
+        model: A detector's, on a ResNet, a CSPNeXt or a CSPDarknet.
         width: Above 0, at most 1; at 1 the model is left as it is.
 
     Raises:

@@ -6,6 +6,7 @@ from typing import Any
 from det_distill.configs import load_config
 from det_distill.narrow import narrowed
 from det_distill.refusals import only_keys
+from det_distill.views.base import View
 
 
 def student_model(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,3 +32,16 @@ def student_model(model: Mapping[str, Any]) -> dict[str, Any]:
             only_keys(model, (key, "scale", "width"), "student")
             model = model[key] if key == "model" else load_config(model[key], "student.config").model
     return dict(model) if width is None else narrowed(model, width)
+
+
+def demand_known_widths(student: Mapping[str, Any], view: View) -> None:
+    """Refuse a `width` of a student whose heads are not followed: theirs do not lie in keys of channels.
+
+    Raises:
+        ValueError: There is one, of such a student.
+    """
+    if student.get("width", 1) != 1 and not view.heads:
+        raise ValueError(
+            f"student.width={student['width']}: nobody knows the widths of what comes behind the neck of a "
+            f"{type(view.detector).__name__}; write the narrow model out"
+        )

@@ -233,6 +233,13 @@ def test_a_stock_hook_finds_the_students_parts(tmp_path: Path):
     assert runner.model.student.bbox_head.use_l1
 
 
+def test_how_wide_its_heads_would_be_nobody_knows(tmp_path: Path):
+    model = strangers.deformable_detr()
+    teacher = tiny.write_teacher(tmp_path, model)
+    with pytest.raises(ValueError, match=r"student\.width=0\.5: nobody knows the widths of what comes behind"):
+        MODELS.build(tiny.distiller(dict(model=model, width=0.5), teacher, terms={}))
+
+
 def test_a_config_that_a_detector_writes_into_stays_as_it_was():
     model = strangers.deformable_detr()
     build_detector(model)
