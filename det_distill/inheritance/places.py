@@ -23,15 +23,18 @@ class Counterparts:
         """(O,) which of a teacher's layer's outputs are those of the student's; None where it has not all of them."""
         if path not in self.student.written or path not in self.teacher.written:
             return None
+        if _packed(path):
+            return _of_each_third(len(self.student.written[path]), len(self.teacher.written[path]))
         return self._matched(self.student.written[path], self.teacher.written[path])
 
     def rows(self, path: str, shape: Sequence[int], whole: Sequence[int], axis: int) -> Tensor | None:
         """Which places along an axis of a teacher's weight are those of the student's.
 
-        The first ones where nobody knows whose channels they are, as of a layer that does not run.
+        The first ones where nobody knows whose channels they are, as of a layer that does not run; of an attention's
+        queries, keys and values, which lie in one weight, the first of each, so whole heads where these are as large.
 
         Args:
-            path: Of the layer.
+            path: Of the layer, or of a weight of an attention.
             shape: Of the student's weight.
             whole: Of the teacher's.
             axis: 0 for outputs, 1 for inputs.
@@ -39,6 +42,8 @@ class Counterparts:
         Returns:
             (shape[axis],) numbers; None where the teacher has not all of them.
         """
+        if axis == 0 and _packed(path):
+            return _of_each_third(shape[0], whole[0])
         own, its = dict(self.student.along(path, shape)), dict(self.teacher.along(path, whole))
         if axis in own and axis in its:
             return self._matched(own[axis], its[axis])
@@ -48,7 +53,7 @@ class Counterparts:
         """A student's part of one of the teacher's weights; None where that has not all of it, or another kernel.
 
         Args:
-            path: Of the layer.
+            path: Of the layer, or of a weight of an attention.
             whole: The teacher's weight.
             shape: Of the student's.
         """
@@ -73,6 +78,22 @@ class Counterparts:
                 return None
             found[some] = others[: len(some)]
         return found
+
+
+def _packed(path: str) -> bool:
+    """Whether a layer, or a weight, holds queries, keys and values: Swin's, or torch's attention."""
+    return path.rpartition(".")[2] in ("qkv", "in_proj_weight", "in_proj_bias")
+
+
+def _of_each_third(count: int, whole: int) -> Tensor | None:
+    """The first places of each third.
+
+    Example:
+        >>> _of_each_third(6, 12)
+        tensor([0, 1, 4, 5, 8, 9])
+    """
+    own, its = count // 3, whole // 3
+    return torch.cat([third * its + torch.arange(own) for third in range(3)]) if own <= its else None
 
 
 def _parts(channels: Tensor, kinds: Tensor) -> list[Tensor]:

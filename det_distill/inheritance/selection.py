@@ -90,11 +90,8 @@ class WeightSelection:
             if not own or path not in source or below(path, self.skip):
                 continue
             given = _own(source[path])
-            parts = {
-                name: self.counterparts.part(path, given[name], value.shape)
-                for name, value in own.items()
-                if name in given
-            }
+            weights = {name: f"{path}.{name}" if name.startswith("in_proj") else path for name in own if name in given}
+            parts = {name: self.counterparts.part(of, given[name], own[name].shape) for name, of in weights.items()}
             found = {name: one for name, one in parts.items() if one is not None}
             if found.keys() == own.keys():
                 yield path, found

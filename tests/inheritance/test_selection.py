@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 import torch
 from mmdet.registry import MODELS
+from mmengine import ConfigDict
 from mmengine.config import Config
 from mmengine.hooks import Hook
 
+import strangers
 import tiny
 
 SELECTION = dict(type="WeightSelection")
@@ -190,3 +192,33 @@ def test_the_recipe_is_the_combination_with_another_beginning_and_that_alone_is_
     built = tiny.shipped_distiller("recipe/bccd_r18_r18-half")
     assert built.inherit.told(built.student, built.teachers).startswith("begins with the first channels of 55 of 55")
     assert not tiny.shipped_distiller("recipe/bccd_r18_r18-half_selection").terms
+
+
+def swin(width: int) -> ConfigDict:
+    """RetinaNet on the smallest Swin at so many channels, 8 a head."""
+    model = tiny.single_stage("retinanet")
+    heads = [width * side // 8 for side in (1, 2, 4, 8)]
+    model.backbone = dict(
+        type="SwinTransformer", embed_dims=width, depths=(1, 1, 1, 1), num_heads=heads, window_size=3, mlp_ratio=2
+    )
+    model.neck.in_channels = [width, 2 * width, 4 * width, 8 * width]
+    return model
+
+
+def test_of_an_attention_it_has_the_first_heads_queries_keys_and_values(tmp_path: Path):
+    cases = {"backbone.stages.1.blocks.0.attn.w_msa.qkv.": (swin(16), swin(8), 16, 32)}
+    detr, narrow = strangers.deformable_detr(channels=32), strangers.deformable_detr(channels=16)
+    cases["decoder.layers.0.self_attn.attn.in_proj_"] = (detr, narrow, 16, 32)
+    for number, (weight, (wide, small, own, its)) in enumerate(cases.items()):
+        (tmp_path / str(number)).mkdir()
+        teacher = tiny.write_teacher(tmp_path / str(number), wide)
+        model = MODELS.build(tiny.distiller(small, teacher, terms={}, init_cfg=dict(type="WeightSelection")))
+        model.init_weights()
+        saved, found = torch.load(teacher["checkpoint"])["state_dict"], model.student.state_dict()
+        for part in range(3):
+            mine, theirs = slice(part * own, part * own + own), slice(part * its, part * its + own)
+            assert torch.equal(found[f"{weight}weight"][mine], saved[f"{weight}weight"][theirs, :own])
+            assert torch.equal(found[f"{weight}bias"][mine], saved[f"{weight}bias"][theirs])
+        told = model.inherit.outputs(model.student, model.teachers)
+        if weight[:-1] in told:  # a layer of its own, which may be fitted
+            assert torch.equal(found[f"{weight}bias"], saved[f"{weight}bias"][told[weight[:-1]]])
