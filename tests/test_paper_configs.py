@@ -41,6 +41,7 @@ PROMISED = dict(
 SINGLE = ["recipe/coco_rtmdet-m_rtmdet-s", "recipe/coco_yolox-l_yolox-s"]  # which have no terms of two stages
 PAIRS = [f"{method}/{stem}" for method, stems in PROMISED.items() for stem in stems.split()]
 QUANTISED = [f"wei/{family}_r18_quantised_teacher" for family in CLASSES]
+CUT_OTHERWISE = [name for name in PAIRS if "_rfcn_" in name] + ["li/voc0712_r101_r50"]  # 14 cells, or by their place
 HALF_RES = [name for name in PAIRS if name.endswith("_half-res")]
 
 
@@ -202,7 +203,8 @@ def test_chen_s_losses_have_the_paper_s_numbers(name):
 def test_mimic_has_weight_one_and_a_3x3_convolution_and_only_wei_rounds(name):
     assert set(pair(name).model.terms) == {"mimic"}
     mimic = pair(name).model.terms.mimic
-    assert (mimic.type, mimic.boxes, mimic.weight) == ("ProposalMimic", "proposals", 1)
+    boxes = "proposals" if name in CUT_OTHERWISE else "sampled"
+    assert (mimic.type, mimic.boxes, mimic.weight) == ("ProposalMimic", boxes, 1)
     assert mimic.adapter == dict(type="ConvAdapter", kernel=3)
     if name.startswith("wei"):
         assert mimic.quantiser == dict(type="Quantiser", step=1.0, signed=False)
@@ -303,6 +305,13 @@ def test_every_term_is_wired_and_the_compared_maps_have_adapters(name, wired):
     assert len(adapters) > 0
     for adapter, (i, k) in zip(adapters, [one.places for one in term.pairs], strict=True):
         assert (adapter.conv.in_channels, adapter.conv.out_channels) == (student[i].shape[1], teacher[k].shape[1])
+
+
+@pytest.mark.parametrize("name", of("li") + of("wei"))
+def test_mimic_takes_the_crops_that_the_student_s_roi_head_has_made_wherever_it_makes_such(name, wired, monkeypatch):
+    """Else its own proposals cost nothing more, and are the paper's."""
+    monkeypatch.setitem(pair(name).model.terms.mimic, "boxes", "sampled")
+    assert ("roi.crops" in wired(name).terms["mimic"].taps) is (name not in CUT_OTHERWISE)
 
 
 @pytest.mark.parametrize("name", PAIRS)

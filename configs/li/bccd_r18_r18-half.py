@@ -14,7 +14,8 @@ model = dict(
         mimic=dict(
             type="ProposalMimic",
             tap="neck",
-            num=64,
+            boxes="sampled",  # ours: of the student's proposals those that its RoI head has cut already
+            num=32,
             strides=[4, 8, 16, 32],  # the levels that RoIs are cropped from
             weight=1.0,  # the paper's lambda
         ),

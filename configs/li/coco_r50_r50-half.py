@@ -22,7 +22,7 @@ model = dict(
         mimic=dict(
             type="ProposalMimic",
             tap="neck",
-            boxes="proposals",  # [quoted] of the student's RPN
+            boxes="sampled",  # [ours] of the student's RPN, [quoted], those its RoI head has cut already
             num=128,  # [ours]
             strides=[4, 8, 16, 32],  # the levels that RoIs are cropped from
             adapter=dict(type="ConvAdapter", kernel=3),  # [paper]

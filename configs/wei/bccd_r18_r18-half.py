@@ -14,6 +14,7 @@ model = dict(
         mimic=dict(
             type="ProposalMimic",
             tap="neck",
+            boxes="sampled",  # ours: of the student's proposals those that its RoI head has cut already
             num=64,
             strides=[4, 8, 16, 32],  # the levels that RoIs are cropped from
             quantiser=dict(type="Quantiser", step=1.0, signed=True),  # ours; pyramid levels are signed, of std 2

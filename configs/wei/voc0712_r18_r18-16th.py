@@ -19,7 +19,7 @@ model = dict(
         mimic=dict(
             type="ProposalMimic",
             tap="backbone",
-            boxes="proposals",  # [quoted] of the student's RPN
+            boxes="sampled",  # [ours] of the student's RPN, [quoted], those its RoI head has cut already
             num=128,  # [ours]
             adapter=dict(type="ConvAdapter", kernel=3),  # [ours], as Li et al.
             quantiser=dict(type="Quantiser", step=1.0, signed=False),  # [ours] step; [paper] unsigned
