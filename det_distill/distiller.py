@@ -14,18 +14,18 @@ from mmengine.dist import get_world_size
 from torch import Tensor, nn
 
 from det_distill.building import build_detector
-from det_distill.faculty import Faculty
 from det_distill.inheritance.selection import selection_of
 from det_distill.needed_hooks import demand_hooks
 from det_distill.randomness import untouched
 from det_distill.ranks import idle
-from det_distill.resolution import Shrink
 from det_distill.scene import Scene
 from det_distill.stages import Stages
 from det_distill.state import heads_of_rpn, hide_prefix, restore_prefix
-from det_distill.student import demand_known_widths, student_model
-from det_distill.task_weights import TaskWeights
-from det_distill.teacher import Teacher
+from det_distill.student.model import demand_known_widths, student_model
+from det_distill.student.resolution import Shrink
+from det_distill.student.task_weights import TaskWeights
+from det_distill.teachers.faculty import Faculty
+from det_distill.teachers.teacher import Teacher
 from det_distill.terms.base import Batch
 from det_distill.views.base import ROIS, TRAINING
 from det_distill.views.families import view_of

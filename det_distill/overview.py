@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from det_distill.configs import opened_distiller
 from det_distill.dry_run import begun, go_back, made_up
-from det_distill.faculty import taps_of
 from det_distill.stills import input_size
+from det_distill.teachers.faculty import taps_of
 from det_distill.views.anatomy import MapSpec
 from det_distill.views.base import TRAINING
 

@@ -15,7 +15,7 @@ import det_distill.plugins  # noqa: F401 - plain configs need the op kernels and
 from det_distill import launch
 from det_distill.configs import load_config, override
 from det_distill.resume import checked, find_start
-from det_distill.student import student_model
+from det_distill.student.model import student_model
 
 
 def configure(args: argparse.Namespace) -> Config:

@@ -6,9 +6,9 @@ from typing import Any
 from mmdet.registry import MODELS
 
 from det_distill.building import build
-from det_distill.faculty import shared, taps_of
 from det_distill.refusals import blamed, choice
-from det_distill.teacher import Teacher
+from det_distill.teachers.faculty import shared, taps_of
+from det_distill.teachers.teacher import Teacher
 from det_distill.terms.base import Term
 from det_distill.views.base import View
 

@@ -9,7 +9,7 @@ import torch
 from mmdet.registry import MODELS
 
 import tiny
-from det_distill.student import student_model
+from det_distill.student.model import student_model
 from det_distill.terms.base import Term
 
 ROOT = Path(__file__).parents[1]

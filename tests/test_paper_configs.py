@@ -20,7 +20,7 @@ from mmengine.hub import get_config
 from mmengine.registry import DefaultScope
 
 import tiny
-from det_distill.student import student_model
+from det_distill.student.model import student_model
 
 ROOT = Path(__file__).parents[1]
 CLASSES = dict(
@@ -286,9 +286,9 @@ def wired(monkeypatch):
         return maps[0].new_zeros(len(rois), self.out_channels, *self.roi_layers[0].output_size)
 
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("det_distill.teacher.load_strictly", lambda *_: None)
-    monkeypatch.setattr("det_distill.teacher.load_config", named)
-    monkeypatch.setattr("det_distill.teacher.build_detector", shapes_only)
+    monkeypatch.setattr("det_distill.teachers.teacher.load_strictly", lambda *_: None)
+    monkeypatch.setattr("det_distill.teachers.teacher.load_config", named)
+    monkeypatch.setattr("det_distill.teachers.teacher.build_detector", shapes_only)
     monkeypatch.setattr("det_distill.distiller.build_detector", shapes_only)
     monkeypatch.setattr("det_distill.inheritance.selection.sort_channels", lambda *_: None)  # of no values
     monkeypatch.setattr(SingleRoIExtractor, "forward", pooled)  # which RoI lies on which level is data

@@ -35,7 +35,7 @@ def built(tmp_path, monkeypatch):
 
     def build(title):
         [block] = re.findall(r"```python\n(.*?)```", section(title), re.DOTALL)
-        monkeypatch.setattr("det_distill.teacher.load_strictly", lambda *_: None)
+        monkeypatch.setattr("det_distill.teachers.teacher.load_strictly", lambda *_: None)
         file = tmp_path / "mine.py"
         file.write_text(block.replace('"configs/', f'"{ROOT}/configs/'))
         return MODELS.build(Config.fromfile(file).model)

@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 
 import tiny
 from det_distill.dry_run import begun
-from det_distill.student import student_model
+from det_distill.student.model import student_model
 
 ROOT = Path(__file__).parents[1]
 METHODS = ("chen", "combined", "fgfi", "li", "recipe", "wei")

@@ -260,7 +260,7 @@ def shipped_distiller(name: str) -> Any:
     """A shipped config's Distiller; its teacher keeps random weights, for nobody has the file here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
-        patch.setattr("det_distill.teacher.load_strictly", lambda *_: None)
+        patch.setattr("det_distill.teachers.teacher.load_strictly", lambda *_: None)
         return MODELS.build(deepcopy(shipped(name).model))
 
 

@@ -9,7 +9,7 @@ import argparse
 from mmengine.config import DictAction
 
 import det_distill.plugins  # noqa: F401 - registers what configs name
-from det_distill.teacher_check import check_teacher
+from det_distill.teachers.check import check_teacher
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ Example:
 import argparse
 
 import det_distill.plugins  # noqa: F401 - registers what configs name
-from det_distill.export import export_student
+from det_distill.export.student import export_student
 
 
 def main() -> None:

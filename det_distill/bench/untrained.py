@@ -8,7 +8,7 @@ import torch
 
 from det_distill.building import build_detector
 from det_distill.configs import load_config, opened_distiller
-from det_distill.faculty import several
+from det_distill.teachers.faculty import several
 
 
 def drawn(config: str, folder: str, options: Mapping[str, Any] | None = None) -> dict[str, str]:

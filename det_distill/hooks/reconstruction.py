@@ -14,7 +14,7 @@ from det_distill.distiller import Distiller
 from det_distill.hooks.unwrap import unwrapped
 from det_distill.inheritance.reconstruction import Look, look_of, reconstruct
 from det_distill.randomness import untouched
-from det_distill.teacher import Teacher
+from det_distill.teachers.teacher import Teacher
 
 
 @HOOKS.register_module()

@@ -7,14 +7,14 @@ from mmengine.runner import Runner
 from det_distill.hooks.unwrap import unwrapped
 from det_distill.randomness import untouched
 from det_distill.refusals import at_least
-from det_distill.teacher_check import demand, teacher_map
+from det_distill.teachers.check import demand, teacher_map
 
 
 @HOOKS.register_module()
 class TeacherCheckHook(Hook):
     """Stops a run before its first step if the teacher's mAP on a few images is next to nothing.
 
-    See `det_distill.teacher_check.teacher_map`. It draws no random number of the run's. A bare RPN has no mAP, and a
+    See `det_distill.teachers.check.teacher_map`. It draws no random number of the run's. A bare RPN has no mAP, and a
     teacher of other classes (`check_classes=False`) none on these data: of both the log says that nobody checked.
 
     Args:

@@ -19,7 +19,7 @@ from det_distill.inheritance.rows import Layer, Wanted, is_plain, matrix_of, row
 from det_distill.modes import evaluating
 from det_distill.refusals import at_least, blamed, only_keys
 from det_distill.scene import Scene
-from det_distill.teacher import Teacher
+from det_distill.teachers.teacher import Teacher
 from det_distill.views.base import View
 from det_distill.views.taps import Recorder
 

@@ -13,12 +13,12 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from det_distill.building import build
-from det_distill.faculty import Faculty
 from det_distill.inheritance.channels import channels_of
 from det_distill.inheritance.places import Counterparts
 from det_distill.inheritance.reconstruction import Reconstruction
 from det_distill.inheritance.sorting import sort_channels
 from det_distill.refusals import blamed, choice, suggestion
+from det_distill.teachers.faculty import Faculty
 from det_distill.views.base import View
 from det_distill.views.taps import below
 

@@ -16,7 +16,7 @@ from det_distill.pictures.draw import Picture
 from det_distill.quantise import quantise
 from det_distill.scene import Level, Scene, whole_image
 from det_distill.stills import as_batch
-from det_distill.teacher import Teacher
+from det_distill.teachers.teacher import Teacher
 
 PROPOSALS = 128  # as ProposalMimic's default
 TITLES = ("teacher: attention", "teacher: quantised features", f"teacher: {PROPOSALS} best proposals")

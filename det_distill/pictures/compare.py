@@ -22,7 +22,7 @@ from det_distill.pictures.report import report
 from det_distill.pictures.sheets import Row, sheet, slide_of
 from det_distill.scene import has_anchors, prior_strides
 from det_distill.stills import picture, still_dataset
-from det_distill.student import student_model
+from det_distill.student.model import student_model
 
 
 @dataclass(frozen=True)

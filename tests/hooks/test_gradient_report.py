@@ -15,7 +15,7 @@ from torch import Tensor
 import tiny
 from det_distill.hooks import gradient_report
 from det_distill.hooks.gradient_report import GradientReportHook
-from det_distill.task_weights import TaskWeights
+from det_distill.student.task_weights import TaskWeights
 
 SCORES = dict(type="WeightedSoftLabels", head="roi", weight=0.5)
 

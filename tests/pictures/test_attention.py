@@ -14,7 +14,7 @@ from mmengine.config import ConfigDict
 import tiny
 from det_distill.pictures.attention import PROPOSALS, TITLES, maps_of, teacher_for
 from det_distill.scene import levels_of
-from det_distill.teacher import Teacher
+from det_distill.teachers.teacher import Teacher
 
 HEIGHT, WIDTH = 90, 150
 IMAGE = np.random.default_rng(3).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)

@@ -10,7 +10,7 @@ from mmdet.registry import MODELS
 from torch import Tensor
 
 import tiny
-from det_distill.teacher import Teacher
+from det_distill.teachers.teacher import Teacher
 from det_distill.views.base import TRAINING
 
 Files = dict[str, str]

@@ -9,7 +9,7 @@ from mmdet.registry import MODELS
 from mmengine.hub import get_config
 
 import tiny
-from det_distill.student import student_model
+from det_distill.student.model import student_model
 from det_distill.terms.response.localisation import LocalisationDistillation
 
 CLASSES, BINS, GRIDS = 2, 3, [(2, 3), (1, 2)]

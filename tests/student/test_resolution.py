@@ -18,8 +18,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 import tiny
-from det_distill.resolution import Shrink
 from det_distill.scene import Scene
+from det_distill.student.resolution import Shrink
 from det_distill.terms.base import Batch
 from det_distill.terms.feature.proposals import ProposalMimic
 from det_distill.views.anatomy import Anatomy, MapSpec

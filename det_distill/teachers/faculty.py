@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from det_distill.refusals import blamed
-from det_distill.teacher import Teacher
+from det_distill.teachers.teacher import Teacher
 from det_distill.terms.base import Term
 from det_distill.views.base import TRAINING, View
 

@@ -10,7 +10,7 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 import tiny
-from det_distill.teacher import Teacher
+from det_distill.teachers.teacher import Teacher
 
 Files = dict[str, str]
 

@@ -9,8 +9,8 @@ from mmdet.registry import MODELS
 from torch import Tensor
 
 import tiny
-from det_distill import onnx_export
-from det_distill.onnx_export import export_onnx
+from det_distill.export import onnx_graph
+from det_distill.export.onnx_graph import export_onnx
 from det_distill.scene import whole_image
 
 WANTED = [pytest.importorskip(name, reason="an optional package is not installed") for name in ("onnx", "onnxruntime")]
@@ -62,12 +62,12 @@ def test_a_level_without_a_box_in_the_traced_image_is_in_the_graph_all_the_same(
     maps = [torch.randn(1, 16, 96 // s, 128 // s) for s in (4, 8, 16, 32)]
     rois = torch.tensor([[0.0, 0, 0, 20, 20], [0, 5, 5, 90, 90], [0, 0, 0, 127, 95], [0, 3, 3, 3, 3]])
     expected = extractor(maps, rois)
-    assert torch.allclose(onnx_export._AllLevels(extractor)(maps, rois), expected, atol=1e-6)
+    assert torch.allclose(onnx_graph._AllLevels(extractor)(maps, rois), expected, atol=1e-6)
 
 
 def test_a_graph_that_says_something_else_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        onnx_export._AllLevels, "forward", lambda self, maps, rois, _=None: self.extractor(maps, 0 * rois)
+        onnx_graph._AllLevels, "forward", lambda self, maps, rois, _=None: self.extractor(maps, 0 * rois)
     )
     with pytest.raises(ValueError, match=r"--onnx: \d+ of \d+ detections on 2 images are torch's or the graph's alone"):
         export_onnx(detector("faster_rcnn"), SHAPE, tmp_path / "m.onnx", images(2))
@@ -82,6 +82,6 @@ def test_what_onnx_has_no_operator_for_is_refused_by_name(tmp_path: Path) -> Non
 
 
 def test_without_the_package_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_export, "find_spec", lambda name: None if name == "onnxruntime" else object())
+    monkeypatch.setattr(onnx_graph, "find_spec", lambda name: None if name == "onnxruntime" else object())
     with pytest.raises(ValueError, match=r"needs the package onnxruntime: pip install onnx onnxruntime"):
         export_onnx(detector("c4"), SHAPE, tmp_path / "m.onnx", images(1))

@@ -16,10 +16,10 @@ from det_distill.building import build_detector
 from det_distill.compat import checkpoints
 from det_distill.compat.config_text import read_config_text
 from det_distill.configs import load_config
-from det_distill.onnx_export import export_onnx
+from det_distill.export.onnx_graph import export_onnx
 from det_distill.preprocess import padding
 from det_distill.stills import input_size, still_dataset
-from det_distill.student import student_model
+from det_distill.student.model import student_model
 from det_distill.weights import fill
 
 PACKAGE = "det_distill."

@@ -17,8 +17,8 @@ from torch import Tensor
 import tiny
 from det_distill.hooks.teacher_check import TeacherCheckHook
 from det_distill.overview import _flops, overview
-from det_distill.teacher import Teacher
-from det_distill.teacher_check import check_teacher, teacher_map
+from det_distill.teachers.check import check_teacher, teacher_map
+from det_distill.teachers.teacher import Teacher
 
 A = dict(mean=[123.7, 116.3, 103.5], std=[58.4, 57.1, 57.4], bgr_to_rgb=True, pad_size_divisor=32)
 B = dict(mean=[10.0, 20.0, 30.0], std=[1.0, 2.0, 3.0], bgr_to_rgb=False, pad_size_divisor=64, pad_value=7)

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import tiny
 from det_distill.configs import load_config
-from det_distill.student import student_model
+from det_distill.student.model import student_model
 
 PREDICTION = re.compile(r"_(cls|reg|obj|centerness)(\.\d+)?$")
 STOCK = {

@@ -18,10 +18,10 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.logging import MMLogger
 
 from det_distill.configs import opened
-from det_distill.faculty import teachers_of
 from det_distill.refusals import at_least
 from det_distill.stills import still_dataset
-from det_distill.teacher import Teacher
+from det_distill.teachers.faculty import teachers_of
+from det_distill.teachers.teacher import Teacher
 
 
 def teacher_map(teacher: Teacher, cfg: Config, images: int) -> float:

@@ -18,11 +18,11 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from det_distill.building import build_detector
-from det_distill.class_map import known_once, pairs_of
 from det_distill.configs import load_config
 from det_distill.fp32 import common
 from det_distill.preprocess import Renormalise
 from det_distill.refusals import choice, only_keys
+from det_distill.teachers.class_map import known_once, pairs_of
 from det_distill.views.anatomy import Anatomy
 from det_distill.views.base import View
 from det_distill.views.families import view_of

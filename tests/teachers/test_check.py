@@ -14,10 +14,10 @@ from mmengine.structures import InstanceData
 
 import tiny
 from det_distill.hooks.teacher_check import TeacherCheckHook
-from det_distill.teacher import Teacher
-from det_distill.teacher_check import teacher_map
+from det_distill.teachers.check import teacher_map
+from det_distill.teachers.teacher import Teacher
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

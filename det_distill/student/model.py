@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from det_distill.configs import load_config
-from det_distill.narrow import narrowed
 from det_distill.refusals import only_keys
+from det_distill.student.narrow import narrowed
 from det_distill.views.base import View
 
 

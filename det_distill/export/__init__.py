@@ -1,0 +1,1 @@
+"""A trained student on its own: a plain checkpoint and config, an ONNX graph."""

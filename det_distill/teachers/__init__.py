@@ -1,0 +1,1 @@
+"""The nets that watch: built, loaded strictly, frozen, checked; one or several of them."""
