@@ -1,11 +1,12 @@
 """Which masks are compared with each other: a config's own and the standard ones."""
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from mmdet.registry import TASK_UTILS
+from mmdet.registry import MODELS, TASK_UTILS
 from mmengine.config import ConfigDict
 from numpy.typing import NDArray
 
@@ -45,15 +46,28 @@ def prior_generator(student: ConfigDict) -> Any:
     Raises:
         ValueError: It has neither.
     """
-    for head in ("rpn_head", "bbox_head"):
-        if "anchor_generator" in student.get(head, {}):
-            return TASK_UTILS.build(student[head].anchor_generator)
-        if "strides" in student.get(head, {}):
-            return TASK_UTILS.build(dict(type="MlvlPointGenerator", strides=student[head].strides))
+    for head in (student[name] for name in ("rpn_head", "bbox_head") if name in student):
+        if anchors := _said(head, "anchor_generator"):
+            return TASK_UTILS.build(anchors)
+        if strides := _said(head, "strides"):
+            return TASK_UTILS.build(dict(type="MlvlPointGenerator", strides=strides))
     raise ValueError(
         "model: want rpn_head.anchor_generator, bbox_head.anchor_generator or bbox_head.strides, found none in "
         f"{student.get('type')}"
     )
+
+
+def _said(head: ConfigDict, key: str) -> Any:
+    """What a head's config says, or else what its class takes by itself, as YOLOX's strides; None where neither does."""
+    if key in head:
+        return head[key]
+    for one in inspect.getmro(MODELS.get(head.type) if isinstance(head.type, str) else head.type):
+        known = inspect.signature(one).parameters
+        if key in known:
+            return None if known[key].default is inspect.Parameter.empty else known[key].default
+        if not any(each.kind == inspect.Parameter.VAR_KEYWORD for each in known.values()):
+            return None  # nothing is handed on to the classes before
+    return None
 
 
 def own_contenders(model: ConfigDict, known: Sequence[int]) -> list[Contender]:

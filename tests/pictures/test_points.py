@@ -4,11 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.hub import get_config
 from mmengine.runner import Runner
 
 import tiny
 from det_distill.pictures.compare import compare_masks
+from det_distill.pictures.contenders import prior_generator
+from det_distill.scene import has_anchors
 
 POINTS = dict(type="PointMask")
 
@@ -47,3 +51,25 @@ def test_the_hook_shows_what_a_student_of_points_imitates(cfg: Config, tmp_path:
         "masks_0000_0_4.png",
         "features_near_0000_0_4.png",
     }
+
+
+@pytest.mark.parametrize("name", ["yolox/yolox_s_8xb8-300e_coco", "fcos/fcos_r50-caffe_fpn_gn-head_1x_coco"])
+def test_where_a_config_names_no_strides_they_are_those_its_head_takes(name: str):
+    model = get_config(f"mmdet::{name}.py").model
+    model.bbox_head.pop("strides", None)
+    found, built = prior_generator(model), MODELS.build(model.bbox_head).prior_generator
+    assert not has_anchors(found)
+    assert found.strides == built.strides
+
+
+def test_where_a_config_names_no_anchors_they_are_those_its_head_takes():
+    model = get_config("mmdet::retinanet/retinanet_r50_fpn_1x_coco.py").model
+    del model.bbox_head["anchor_generator"]
+    found, built = prior_generator(model), MODELS.build(model.bbox_head).prior_generator
+    assert [level.tolist() for level in found.base_anchors] == [level.tolist() for level in built.base_anchors]
+
+
+def test_a_head_that_is_told_two_kinds_of_anchors_has_none_to_show():
+    model = get_config("mmdet::guided_anchoring/ga-retinanet_r50-caffe_fpn_1x_coco.py").model
+    with pytest.raises(ValueError, match=r"found none in RetinaNet"):
+        prior_generator(model)
