@@ -58,7 +58,7 @@ def prior_generator(student: ConfigDict) -> Any:
 
 
 def _said(head: ConfigDict, key: str) -> Any:
-    """What a head's config says, or else what its class takes by itself, as YOLOX's strides; None where neither does."""
+    """What a head's config says, or else its class's default, as of YOLOX's strides; None where neither does."""
     if key in head:
         return head[key]
     for one in inspect.getmro(MODELS.get(head.type) if isinstance(head.type, str) else head.type):

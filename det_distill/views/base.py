@@ -178,6 +178,9 @@ class View:
         """What each name looks like: a `MapSpec` per level for maps, the shape behind N for RoI tensors.
 
         Runs the detector once on zeros, in eval mode and without gradient; training flags are restored.
+
+        Raises:
+            ValueError: It fails: parts do not fit together, or such an image is too small for it.
         """
         levels = getattr(getattr(self.detector, "neck", None), "num_outs", 0)
         if not levels <= LEVELS:
@@ -188,7 +191,13 @@ class View:
         device = next(self.detector.parameters()).device
         rois = torch.tensor([[0.0, 32, 32, 160, 160]], device=device)
         with evaluating(self.detector), torch.no_grad():
-            sight = self.run(torch.zeros(1, 3, DRY_RUN, DRY_RUN, device=device), names, rois)
+            try:
+                sight = self.run(torch.zeros(1, 3, DRY_RUN, DRY_RUN, device=device), names, rois)
+            except RuntimeError as error:
+                raise ValueError(
+                    f"the {self.side}, a {type(self.detector).__name__}, fails on an image of {DRY_RUN} x {DRY_RUN} "
+                    f"pixels, on which its maps are measured: {error}"
+                ) from error
         return {name: self._spec(name, sight[name]) for name in names}
 
     def _spec(self, name: str, value: Any) -> tuple[MapSpec, ...] | tuple[int, ...]:

@@ -217,6 +217,16 @@ def test_an_unknown_tap_is_refused_with_the_nearest(detector: nn.Module, kind: s
     assert ", ".join(view.names()) in str(error.value)
 
 
+def test_a_dry_run_says_whose_parts_do_not_fit_together():
+    config = tiny.faster_rcnn()
+    config["neck"]["in_channels"] = [8, 16, 32, 65]  # its backbone shows 64
+    view = TwoStageView(MODELS.build(config), "teacher")
+    with pytest.raises(ValueError, match="the teacher, a FasterRCNN, fails on an image of 256 x 256") as error:
+        view.dry_run(["neck"])
+    assert "65" in str(error.value)
+    assert not any(module._forward_hooks for module in view.detector.modules())
+
+
 def test_a_failed_recording_leaves_no_hook(detector: nn.Module):
     sight = TwoStageView(detector, "student").record(["backbone", "backbone.nope"])
     with pytest.raises(ValueError, match="no child 'nope'"), sight:
