@@ -46,8 +46,8 @@ def compare_masks(
     """Draw the masks of the first `images` images: a row per mask, a column per feature level; and `index.html`.
 
     The rows are the config's own masks (of its FeatureImitation terms, if it is a Distiller's), then AnchorIoUMask
-    at each psi, GtBoxMask and FullMask; of a student that judges points, PointMask, and no page. Images are resized as
-    in the split's pipeline, or the test pipeline where that one draws lots; every other augmentation is left out.
+    at each psi, or PointMask of a student that judges points, GtBoxMask and FullMask. Images are resized as in the
+    split's pipeline, or the test pipeline where that one draws lots; every other augmentation is left out.
 
     Args:
         config: path, or a name such as "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py".
@@ -94,9 +94,6 @@ def compare_masks(
         shown = maps_of(teacher, slide.image[:height, :width], slide.levels) if teacher else {}
         slides.append(replace(slide, maps=shown))
     print(f"{len(pages)} picture(s) in {folder}")
-    if not anchors:
-        print("no page: the student judges points, and the page is about anchors")
-        return pages
     html = folder / "index.html"
     remark = "" if teacher else f"Left out, what a trained teacher shows: {reason}."
     html.write_text(report(Path(config).stem, slides, [*fixed(), *own], remark), encoding="utf-8")

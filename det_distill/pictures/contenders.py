@@ -61,7 +61,8 @@ def _said(head: ConfigDict, key: str) -> Any:
     """What a head's config says, or else its class's default, as of YOLOX's strides; None where neither does."""
     if key in head:
         return head[key]
-    for one in inspect.getmro(MODELS.get(head.type) if isinstance(head.type, str) else head.type):
+    kind = head.get("type")
+    for one in getattr(MODELS.get(kind) if kind and isinstance(kind, str) else kind, "__mro__", ()):
         known = inspect.signature(one).parameters
         if key in known:
             return None if known[key].default is inspect.Parameter.empty else known[key].default

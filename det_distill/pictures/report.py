@@ -1,6 +1,7 @@
 """The page that compares masks by eye: one HTML file that needs nothing beside it.
 
-Why the anchor-IoU mask is worked out in the page: psi is a slider there. Every other mask travels with it, packed.
+Why one mask is worked out in the page: its setting is a slider there, psi of the anchor-IoU mask or, where the student
+judges points, the reach of the point mask. Every other mask travels with it, packed.
 """
 
 import base64
@@ -16,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from det_distill.masks import AnchorIoUMask, FullMask
+from det_distill.masks import AnchorIoUMask, FullMask, PointMask
 from det_distill.masks.anchor_iou import ASSIGNMENTS
 from det_distill.pictures.contenders import Contender
 from det_distill.pictures.draw import Colour, Picture
 from det_distill.scene import Level, Scene
 
+SCRIPTS = ("masks", "drawing", "panel", "page")
 QUALITY = 88  # of the photos' JPEG; a page of four 1333x800 photos has about 2 MB
 
 
@@ -55,8 +57,8 @@ def report(title: str, slides: Sequence[Slide], contenders: Sequence[Contender],
     Args:
         title: Its heading.
         slides: The images to choose from, at least one.
-        contenders: The masks to choose from beside the anchor-IoU mask, which the page works out itself.
-            The first `AnchorIoUMask` among them sets its sliders.
+        contenders: The masks to choose from beside the one that the page works out itself: the anchor-IoU mask, of
+            levels without anchors the point mask. The first of its kind among them sets its sliders.
         remark: A line below everything, for example of what is left out.
 
     Raises:
@@ -65,7 +67,10 @@ def report(title: str, slides: Sequence[Slide], contenders: Sequence[Contender],
     if not slides:
         raise ValueError("slides: want at least one image, got none")
     mine = next((c.mask for c in contenders if isinstance(c.mask, AnchorIoUMask)), AnchorIoUMask())
+    points = next((c.mask for c in contenders if isinstance(c.mask, PointMask)), PointMask())
     payload = dict(
+        kind="anchor" if any(len(level.anchors) for level in slides[0].levels) else "point",
+        reach=points.reach,
         psi=mine.psi,
         assignment=mine.level_assignment,
         assignments=ASSIGNMENTS,
@@ -78,7 +83,7 @@ def report(title: str, slides: Sequence[Slide], contenders: Sequence[Contender],
         "title": html.escape(title),
         "style": _part("masks.css"),
         "data": _inert(payload),
-        "script": _part("masks.js"),
+        "script": '"use strict";\n\n' + "\n".join(_part(f"{name}.js") for name in SCRIPTS),
     }
     page = _part("masks.html")
     for name, text in parts.items():  # what comes from outside holds no "<", so it is no place to fill in

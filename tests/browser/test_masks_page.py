@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from browser.driver import Browser
-from mmdet.models.task_modules.prior_generators import AnchorGenerator
+from mmdet.models.task_modules.prior_generators import AnchorGenerator, MlvlPointGenerator
 
-from det_distill.masks import AnchorIoUMask, FullMask, GtBoxMask
+from det_distill.masks import AnchorIoUMask, FullMask, GtBoxMask, PointMask
 from det_distill.masks.anchor_iou import ASSIGNMENTS
 from det_distill.pictures.contenders import Contender
 from det_distill.pictures.report import Slide, report
@@ -25,6 +25,7 @@ pytestmark = [
 ]
 STRIDES = [4, 8, 16, 32]
 PRIORS = AnchorGenerator(strides=STRIDES, ratios=[0.5, 1.0, 2.0], octave_base_scale=4, scales_per_octave=3)
+POINTS = MlvlPointGenerator(STRIDES)
 TABLE = "[...document.querySelectorAll('#rows tr')].map(row => [...row.children].map(cell => cell.innerText.trim()))"
 READY = "document.body.dataset.ready === 'yes'"
 
@@ -86,8 +87,27 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written
 
 
+@pytest.fixture(scope="module")
+def points_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a student that judges points, whose own mask reaches 5 cells."""
+    slides = [replace(s, levels=levels_of(POINTS, [v.size for v in s.levels], STRIDES)) for s in SLIDES]
+    written = tmp_path_factory.mktemp("points") / "index.html"
+    contenders = [Contender("GtBoxMask", GtBoxMask()), Contender("this config's term 'near'", PointMask(5), own=True)]
+    written.write_text(report("points", slides, contenders), encoding="utf-8")
+    return written
+
+
 @pytest.fixture
 def page(browser: Browser, path: Path) -> Iterator[Browser]:
+    yield from opened(browser, path)
+
+
+@pytest.fixture
+def points_page(browser: Browser, points_path: Path) -> Iterator[Browser]:
+    yield from opened(browser, points_path)
+
+
+def opened(browser: Browser, path: Path) -> Iterator[Browser]:
     """The page, freshly opened; whatever a test does to it, nothing is complained of and nothing fetched."""
     browser.errors.clear()
     browser.requests.clear()
@@ -138,6 +158,28 @@ def test_every_cell_is_pythons(page, assignment):
             call = f"anchorMask(data.images[{index}], {psi}, '{assignment}', 56).map(mask => mask.join(''))"
             for found, expected in zip(page.js(call), masks(of, AnchorIoUMask(psi, assignment)), strict=True):
                 assert found == "".join(map(str, expected.ravel().astype(int))), (of.name, psi)
+
+
+def test_every_cell_of_the_point_mask_is_pythons(points_page):
+    for reach in (1, 2.5, 7.3, 8, 32):
+        for index, of in enumerate(SLIDES):
+            found = points_page.js(f"pointMask(data.images[{index}], {reach}).map(mask => mask.join(''))")
+            for cells, expected in zip(found, masks(of, PointMask(reach)), strict=True):
+                assert cells == "".join(map(str, expected.ravel().astype(int))), (of.name, reach)
+
+
+def test_a_page_of_points_begins_at_the_configs_reach_and_says_nothing_of_anchors(points_page):
+    assert points_page.js("document.getElementById('reach-A').value") == "5"
+    assert points_page.js("document.getElementById('head-A').innerText").endswith("PointMask, reach 5")
+    put(points_page, "image", 1)
+    put(points_page, "reach-A", 12)
+    expected = [int(mask.sum()) for mask in masks(SLIDES[1], PointMask(12))]
+    assert points_page.js("panels[0].on.map(count)") == expected
+    for name, seen in (("psi-A", False), ("assignment-A", False), ("reach-A", True)):
+        assert points_page.js(f"document.getElementById('{name}').checkVisibility()") is seen
+    said = points_page.js("document.querySelector('.notes').innerText")
+    assert "the point mask" in said
+    assert "anchor" not in said
 
 
 def test_the_arrow_keys_move_the_slider_and_the_slider_changes_the_mask(page):

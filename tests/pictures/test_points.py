@@ -1,7 +1,8 @@
-"""Students that judge points: pictures with a point mask, and no page about anchors."""
+"""Students that judge points: pictures with a point mask, and a page about it."""
 
+import json
+import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mmdet.registry import MODELS
@@ -14,7 +15,7 @@ from det_distill.pictures.compare import compare_masks
 from det_distill.pictures.contenders import prior_generator
 from det_distill.scene import has_anchors
 
-POINTS = dict(type="PointMask")
+POINTS = dict(type="PointMask", reach=5)
 
 
 @pytest.fixture
@@ -25,18 +26,20 @@ def cfg(tmp_path: Path) -> Config:
     return tiny.run_config(tiny.write_dataset(tmp_path / "data"), tmp_path / "run", model)
 
 
-def test_sheets_count_the_points_inside_boxes_and_there_is_no_page(cfg: Config, tmp_path: Path, capsys: Any):
+def test_sheets_count_the_points_inside_boxes_and_the_page_has_their_reach(cfg: Config, tmp_path: Path):
     cfg.dump(tmp_path / "fcos.py")
     first, *_ = compare_masks(str(tmp_path / "fcos.py"), images=1, out=tmp_path / "shown")
     assert [row.title for row in first.rows] == [
-        "this config's term 'near': PointMask",
+        "this config's term 'near': PointMask, reach 5",
         "PointMask",
         "GtBoxMask",
         "FullMask",
     ]
     assert first.columns[0] == "12 x 8 cells, a point each"
-    assert "no page: the student judges points" in capsys.readouterr().out
-    assert [path.suffix for path in (tmp_path / "shown").iterdir()] == [".png"]
+    page = (tmp_path / "shown" / "index.html").read_text()
+    found = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])
+    assert (found["kind"], found["reach"]) == ("point", 5)
+    assert found["masks"][:3] == ["GtBoxMask", "FullMask", "this config's term 'near': PointMask, reach 5"]
 
 
 def test_the_hook_shows_what_a_student_of_points_imitates(cfg: Config, tmp_path: Path):
