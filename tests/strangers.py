@@ -21,6 +21,20 @@ def cascade(width: int = 8, fpn: int = 16, classes: int = 3) -> ConfigDict:
     return model
 
 
+def htc(width: int = 8, fpn: int = 16, classes: int = 3) -> ConfigDict:
+    """HTC: a cascade that adds what a head of the whole scene sees to each crop. Of boxes alone."""
+    like = cascade(width, fpn, classes)
+    model = get_config("mmdet::htc/htc_r50_fpn_1x_coco.py").model
+    model.update(backbone=like.backbone, neck=like.neck, rpn_head=like.rpn_head)
+    for key in ("bbox_roi_extractor", "bbox_head"):
+        model.roi_head[key] = like.roi_head[key]
+    for key in ("mask_roi_extractor", "mask_head"):
+        del model.roi_head[key]
+    model.roi_head.semantic_roi_extractor.out_channels = fpn
+    model.roi_head.semantic_head.update(in_channels=fpn, conv_out_channels=fpn, num_classes=classes)
+    return model
+
+
 def deformable_detr(width: int = 8, channels: int = 32, classes: int = 3) -> ConfigDict:
     """Deformable DETR: queries look at the neck's maps, no cell is judged."""
     model = get_config("mmdet::deformable_detr/deformable-detr_r50_16xb2-50e_coco.py").model

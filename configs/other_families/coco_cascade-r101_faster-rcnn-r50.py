@@ -1,6 +1,7 @@
-"""A cascade for a teacher: Cascade R-CNN R101 teaches Faster R-CNN R50 by its maps; COCO, 12 epochs.
+"""A cascade for a teacher: Cascade R-CNN R101 teaches Faster R-CNN R50 by its maps, its RPN and its first stage; COCO.
 
-[code] twangnh/Distilling-Object-Detectors@c6583f3, [ours] a decision; no result of ours.
+12 epochs. [code] twangnh/Distilling-Object-Detectors@c6583f3, [quoted] of NIPS 2017, second-hand, [ours] a decision; no
+result of ours.
 """
 
 _base_ = ["mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py", "../_base_/distill.py"]
@@ -17,6 +18,10 @@ model = dict(
         ),
     ),
     terms=dict(
+        roi_soft=dict(type="WeightedSoftLabels", head="roi", background_weight=1.5, weight=0.5),  # [quoted]; 1 - mu
+        rpn_soft=dict(type="WeightedSoftLabels", head="rpn", background_weight=1.5, weight=0.5),  # [quoted]; 1 - mu
+        roi_bounded=dict(type="BoundedRegression", head="roi", margin=0.0, nu=0.5),  # [ours], nu [quoted]
+        rpn_bounded=dict(type="BoundedRegression", head="rpn", margin=0.0, nu=0.5),  # [ours], nu [quoted]
         imitation=dict(
             type="FeatureImitation",
             tap="neck",
@@ -26,4 +31,5 @@ model = dict(
             schedule=dict(type="Window", begin=400),  # [code] off for the first 400 iterations
         ),
     ),
+    task_weights=dict(loss_cls=0.5, loss_rpn_cls=0.5),  # mu, [ours]
 )

@@ -27,7 +27,7 @@ class Anatomy:
         side: "student" or "teacher", for messages.
         shows: By tap, a `MapSpec` per level, or the shape behind N.
         rpn: The RPN head; None without one.
-        head: The box head of the RoI stage; None without one, and on a cascade, which has several.
+        head: The box head of the RoI stage; None without one, the first stage's on a cascade.
         scale: Pixels of its input a pixel of the batch: below 1 on a student of lower resolution.
         dense: The single-stage head; None without one.
         classify: Class logits (N, K + 1) of RoI features (N, C, h, w), where there is a RoI head.

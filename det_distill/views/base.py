@@ -160,10 +160,11 @@ class View:
                 maps = self.detector.neck(maps)
             for head in stages:
                 if head in self.heads:
-                    self._run_head(head, maps, rois)
+                    self._run_head(head, maps, rois, None if whole else [n for n in names if self.stage(n) == head])
         return sight
 
-    def _run_head(self, head: str, maps: Any, rois: Tensor | None) -> None:
+    def _run_head(self, head: str, maps: Any, rois: Tensor | None, names: Sequence[str] | None) -> None:
+        """Forward a stage behind the trunk, as far as the names need it; the whole of it where they are None."""
         raise NotImplementedError
 
     def best_boxes(self, inputs: Tensor, metas: Sequence[dict[str, Any]], names: Sequence[str]) -> tuple[Sight, Any]:
@@ -203,6 +204,8 @@ class View:
     def _spec(self, name: str, value: Any) -> tuple[MapSpec, ...] | tuple[int, ...]:
         if isinstance(value, Tensor) and name.startswith("roi"):
             return tuple(value.shape[1:])
+        if name.startswith("roi."):
+            raise ValueError(f"the {self.side}'s '{name}' is a {type(value).__name__}, not a tensor of a row a box")
         maps = value if isinstance(value, tuple | list) else (value,)
         for one in maps:
             if not isinstance(one, Tensor) or one.dim() != 4:

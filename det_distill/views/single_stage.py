@@ -52,7 +52,7 @@ class SingleStageView(View):
         else:
             super()._attach(recorder, name)
 
-    def _run_head(self, head: str, maps: Any, rois: Tensor | None) -> None:
+    def _run_head(self, head: str, maps: Any, rois: Tensor | None, names: Sequence[str] | None) -> None:
         self.grid_head(maps)
 
     @torch.no_grad()

@@ -133,15 +133,15 @@ class TwoStageView(View):
     def _propose(self, logits: Any, deltas: Any, _truth: Any, metas: Any, *_: Any) -> tuple[Tensor, ...]:
         return _boxes(self.rpn.predict_by_feat(logits, deltas, batch_img_metas=metas))
 
-    def _run_head(self, head: str, maps: Any, rois: Tensor | None) -> None:
+    def _run_head(self, head: str, maps: Any, rois: Tensor | None, names: Sequence[str] | None) -> None:
         if head == "rpn":
             self.rpn(maps)
         elif rois is None:
             raise ValueError(f"the {self.side}'s RoI head needs boxes, and the student recorded none")
         else:
-            self._judge(maps, rois)
+            self._judge(maps, rois, names)
 
-    def _judge(self, maps: Any, rois: Tensor) -> None:
+    def _judge(self, maps: Any, rois: Tensor, names: Sequence[str] | None) -> None:
         self.detector.roi_head._bbox_forward(maps, rois)
 
     def best_boxes(self, inputs: Tensor, metas: Sequence[dict[str, Any]], names: Sequence[str]) -> tuple[Sight, Any]:
@@ -153,12 +153,14 @@ class TwoStageView(View):
         roi_head = self.detector.roi_head
         if roi_head.with_shared_head:
             features = roi_head.shared_head(features)
-        logits: Tensor = roi_head.bbox_head(features)[0]
+        logits: Tensor = self.head(features)[0]
         return logits
 
     def anatomy(self, names: Sequence[str], scale: float = 1.0) -> Anatomy:
         shown = Anatomy(self.side, self.dry_run(names), self.rpn, self.head, scale)
         if self.head is None:
             return shown
+        if ROI_CROPS not in self.training:
+            return replace(shown, classify=self.classify)
         trunk = "neck" if self.detector.with_neck else "backbone"
         return replace(shown, classify=self.classify, cuts=(trunk, self.detector.roi_head.bbox_roi_extractor))

@@ -16,12 +16,13 @@ import strangers
 import tiny
 from det_distill.building import build_detector
 from det_distill.views.anatomy import MapSpec
-from det_distill.views.base import ROIS
+from det_distill.views.base import ROI_TARGETS, ROIS, part
 from det_distill.views.cascade import CascadeView
 from det_distill.views.families import view_of
 from det_distill.views.single_stage import SingleStageView
 from det_distill.views.taps import Recorder
 from det_distill.views.trunk import TrunkView
+from det_distill.views.two_stage import argument
 
 
 def sparse_rcnn() -> nn.Module:
@@ -40,6 +41,7 @@ def headless() -> nn.Module:
 
 FAMILIES: dict[str, tuple[Callable[[], nn.Module], type]] = {
     "cascade": (lambda: MODELS.build(strangers.cascade()), CascadeView),
+    "htc": (lambda: MODELS.build(strangers.htc()), CascadeView),
     "yolox": (lambda: MODELS.build(strangers.yolox()), SingleStageView),
     "deformable_detr": (lambda: MODELS.build(strangers.deformable_detr()), TrunkView),
     "fast_rcnn": (lambda: MODELS.build(strangers.fast_rcnn()), TrunkView),
@@ -132,8 +134,7 @@ def test_a_term_of_maps_teaches_and_weight_0_is_stock_training(tmp_path: Path, k
         ("deformable_detr", "encoder.layers.0", "'encoder' runs behind the neck, and a DeformableDETR is followed no"),
         ("deformable_detr", "rpn.logits", "It shows backbone, neck, backbone.preactivation and dotted"),
         ("sparse_rcnn", "rpn.proposals", "It shows backbone, neck"),
-        ("cascade", "roi.logits", "its CascadeRoIHead is a cascade, whose stages judge other boxes each"),
-        ("cascade", "roi.crops", "its CascadeRoIHead is a cascade"),
+        ("cascade", "roi.crops", "roi.embedding, roi.logits, roi.deltas"),
         ("yolox", "head.logits", "It shows backbone, neck and dotted module paths"),
     ],
 )
@@ -160,6 +161,72 @@ def test_the_boxes_of_a_cascade_are_those_its_first_stage_samples():
         recorder.wrap("sampled", detector.roi_head.bbox_sampler[0], "sample")
         detector.loss(data["inputs"], data["data_samples"])
     assert torch.equal(seen[ROIS], bbox2roi([one.priors for one in recorder.calls("sampled")]))
+
+
+def test_of_a_cascade_only_the_stages_run_that_are_asked():
+    detector = built("cascade")
+    boxes = torch.tensor([[0.0, 3, 5, 40, 60]])
+    for names, wanted in (
+        (["roi.logits", "neck"], [0]),
+        (["roi_head.bbox_head.2.fc_cls", "neck"], [2]),
+        (["roi.deltas", "roi_head.bbox_roi_extractor.1"], [0, 1]),
+        (["rpn.logits"], []),
+    ):
+        with Recorder() as recorder:
+            recorder.wrap("judged", detector.roi_head, "_bbox_forward", lambda args, _: args[0])
+            view_of(detector, "teacher").run(torch.randn(1, 3, 64, 96), names, boxes)
+        assert list(recorder.calls("judged")) == wanted
+
+
+@pytest.mark.parametrize("kind", ["cascade", "htc"])
+def test_a_cascade_judges_boxes_as_its_first_stage_does_when_it_predicts(kind: str):
+    detector = built(kind)
+    data = detector.data_preprocessor(tiny.batch(), training=False)
+    first = {
+        "features": "bbox_head.0",
+        "logits": "bbox_head.0",
+        "deltas": "bbox_head.0",
+        "embedding": "bbox_head.0.fc_cls",
+    }
+    picks = {"features": argument(0), "embedding": argument(0), "logits": part(0), "deltas": part(1)}
+    with Recorder() as own, torch.no_grad():
+        own.watch("rois", detector.roi_head.bbox_roi_extractor[0], argument(1))
+        for name, path in first.items():
+            own.watch(name, detector.roi_head.get_submodule(path), picks[name])
+        detector.predict(data["inputs"], data["data_samples"])
+        view = view_of(detector, "teacher")
+        seen = view.run(data["inputs"], [f"roi.{name}" for name in first], own.calls("rois")[0])
+    assert len(own.calls("rois")[0]) > 8
+    for name in first:
+        assert torch.equal(seen[f"roi.{name}"], own.calls(name)[0]), name
+    assert torch.equal(view.classify(seen["roi.features"]), seen["roi.logits"])
+
+
+def test_a_training_cascade_shows_its_first_stage():
+    detector = built("cascade").train()
+    data = detector.data_preprocessor(tiny.batch(), training=True)
+    with Recorder() as own, view_of(detector, "student").record(["roi.logits", ROI_TARGETS]) as seen:
+        own.watch("logits", detector.roi_head.bbox_head[0], part(0))
+        own.wrap("targets", detector.roi_head.bbox_head[0], "get_targets")
+        detector.loss(data["inputs"], data["data_samples"])
+    assert torch.equal(seen["roi.logits"], own.calls("logits")[0])
+    assert all(map(torch.equal, seen[ROI_TARGETS], own.calls("targets")[0]))
+
+
+@pytest.mark.parametrize("student", ["two-stage", "cascade"])
+def test_a_cascade_teaches_scores_and_boxes(tmp_path: Path, student: str):
+    terms = dict(
+        scores=dict(type="WeightedSoftLabels", head="roi", weight=1.0),
+        boxes=dict(type="BoundedRegression", head="roi", weight=1.0, margin=1e6),  # no student's box is good enough
+    )
+    small = tiny.faster_rcnn() if student == "two-stage" else strangers.cascade()
+    teacher = tiny.write_teacher(tmp_path, strangers.cascade(16))
+    torch.manual_seed(0)
+    model = MODELS.build(tiny.distiller(small, teacher, terms=terms))
+    model.init_weights()
+    found = tiny.losses(model, tiny.batch())
+    assert found["loss_scores"] > 0
+    assert found["loss_boxes"] > 0
 
 
 @pytest.mark.parametrize("boxes", ["proposals", "sampled"])

@@ -227,6 +227,16 @@ def test_a_dry_run_says_whose_parts_do_not_fit_together():
     assert not any(module._forward_hooks for module in view.detector.modules())
 
 
+def test_a_head_that_gives_more_than_a_row_a_box_is_refused(detector: nn.Module, monkeypatch: pytest.MonkeyPatch):
+    """As SABL's, whose boxes are scores of buckets and offsets."""
+    stock = detector.roi_head.bbox_head.forward
+    monkeypatch.setattr(detector.roi_head.bbox_head, "forward", lambda crops: (stock(crops)[0], stock(crops)))
+    view = TwoStageView(detector, "teacher")
+    with pytest.raises(ValueError, match=r"the teacher's 'roi\.deltas' is a tuple, not a tensor of a row a box"):
+        view.dry_run(["roi.deltas"])
+    assert view.dry_run(["roi.logits"])
+
+
 def test_a_failed_recording_leaves_no_hook(detector: nn.Module):
     sight = TwoStageView(detector, "student").record(["backbone", "backbone.nope"])
     with pytest.raises(ValueError, match="no child 'nope'"), sight:
