@@ -110,9 +110,9 @@ def rtmdet(width: int = 8, classes: int = 3) -> ConfigDict:
     return model
 
 
-def dead_beyond_the_student(checkpoint: str) -> dict[str, Any]:
-    """A wider teacher's file with zeros in whatever `faster_rcnn()` has no room for."""
-    room = MODELS.build(faster_rcnn()).state_dict()
+def dead_beyond_the_student(checkpoint: str, student: ConfigDict | None = None) -> dict[str, Any]:
+    """A wider teacher's file with zeros in whatever a student of its layers, `faster_rcnn()`, has no room for."""
+    room = MODELS.build(student or faster_rcnn()).state_dict()
     saved: dict[str, Any] = torch.load(checkpoint)
     for name, value in saved["state_dict"].items():
         for dim, size in enumerate(room[name].shape):

@@ -48,12 +48,12 @@ class ReconstructionHook(Hook):
                 f"init_cfg.reconstruct: the student sees its images at scale {model.shrink.scale:g}, so its layers' "
                 "cells are not its teacher's; leave reconstruct out"
             )
-        views = model.view, teacher.view
-        inherited = selection.outputs(model.student, model.teachers)
-        outputs = {path: one for path, one in inherited.items() if all(view.follows(path) for view in views)}
+        inherited = selection.origins(model.student, model.teachers)
+        own, its = model.view, teacher.view
+        origins = {path: one for path, one in inherited.items() if own.follows(path) and its.follows(one.path)}
         begin = perf_counter()
         with untouched():
-            done = reconstruct(how, model.view, teacher, outputs, _looks(runner, model, teacher, how.images, outputs))
+            done = reconstruct(how, model.view, teacher, origins, _looks(runner, model, teacher, how.images, origins))
         for weights in model.student.parameters():
             broadcast(weights.data)
         before, after = (sum(one[side] for one in done.values()) / max(1, len(done)) for side in (0, 1))

@@ -27,12 +27,14 @@ class Channels:
         kinds: (channels,) equal where the same layers write them.
         free: (channels,) whether only dense layers read them, behind batch norms and depthwise convolutions or not:
             then those of a kind may change places.
+        cells: By path of a layer that gives maps, H and W of its first one, of an image of `probe`'s.
     """
 
     written: dict[str, Tensor]
     read: dict[str, Tensor]
     kinds: Tensor
     free: Tensor
+    cells: dict[str, tuple[int, ...]]
 
     def along(self, path: str, shape: Sequence[int]) -> list[tuple[int, Tensor]]:
         """Of a weight of a layer: each axis that goes along channels, and whose channel each place on it is."""
@@ -65,10 +67,13 @@ def channels_of(view: View) -> Channels:
     calls: dict[str, Sequence[Call]] = {path: seen.calls(path) for path in modules if seen.calls(path)}
     walk = Walk({path: one for path, one in modules.items() if not scales(one)}, calls)
     read = {path: walk.read(modules[path], some) for path, some in calls.items()}
-    return _numbered(walk, {path: one for path, one in read.items() if len(one)}, dense)
+    cells = {path: some[0].cells for path, some in calls.items() if some[0].cells}
+    return _numbered(walk, {path: one for path, one in read.items() if len(one)}, dense, cells)
 
 
-def _numbered(walk: Walk, read: Mapping[str, Tensor], dense: Container[str]) -> Channels:
+def _numbered(
+    walk: Walk, read: Mapping[str, Tensor], dense: Container[str], cells: dict[str, tuple[int, ...]]
+) -> Channels:
     """What a walk found, its joined outputs as one."""
     number = united(sum(len(one) for one in walk.written.values()), walk.joined)
     free = torch.zeros(1 + int(number.max()), dtype=torch.bool)
@@ -85,6 +90,7 @@ def _numbered(walk: Walk, read: Mapping[str, Tensor], dense: Container[str]) -> 
         read={path: number[one] for path, one in read.items()},
         kinds=torch.tensor([kinds[some] for some in writers]),
         free=free & torch.tensor([len(some) == len({*some}) for some in writers]),
+        cells=cells,
     )
 
 

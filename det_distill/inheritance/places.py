@@ -1,15 +1,31 @@
-"""Which of a teacher's channels a student has, layer by layer."""
+"""Which of a teacher's layers and channels a student has."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from det_distill.inheritance.channels import Channels
+from det_distill.inheritance.levels import twins
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a student's layer comes from.
+
+    Attributes:
+        path: The teacher's layer.
+        outputs: (O,) which of its outputs are the student's.
+    """
+
+    path: str
+    outputs: Tensor
 
 
 class Counterparts:
-    """Of each channel of a student one of its teacher: the first ones, and where maps lie side by side those of each.
+    """Of each layer of a student one of its teacher, and of each channel: the first ones, and where maps lie side by
+    side those of each.
 
     Args:
         student: The student's.
@@ -18,14 +34,20 @@ class Counterparts:
 
     def __init__(self, student: Channels, teacher: Channels) -> None:
         self.student, self.teacher = student, teacher
+        self._twins = twins(student.cells, teacher.cells)
 
-    def outputs(self, path: str) -> Tensor | None:
-        """(O,) which of a teacher's layer's outputs are those of the student's; None where it has not all of them."""
-        if path not in self.student.written or path not in self.teacher.written:
+    def its(self, path: str) -> str:
+        """The teacher's layer, or weight of an attention, that is a student's: mostly that of its name; "" for none."""
+        return self._twins.get(path, path) or ""
+
+    def origin(self, path: str) -> Origin | None:
+        """Where a layer comes from; None where the teacher's has not all of its outputs."""
+        its = self.its(path)
+        if path not in self.student.written or its not in self.teacher.written:
             return None
-        if _packed(path):
-            return _of_each_third(len(self.student.written[path]), len(self.teacher.written[path]))
-        return self._matched(self.student.written[path], self.teacher.written[path])
+        own, whole = self.student.written[path], self.teacher.written[its]
+        found = _of_each_third(len(own), len(whole)) if _packed(path) else self._matched(own, whole)
+        return None if found is None else Origin(its, found)
 
     def rows(self, path: str, shape: Sequence[int], whole: Sequence[int], axis: int) -> Tensor | None:
         """Which places along an axis of a teacher's weight are those of the student's.
@@ -44,7 +66,7 @@ class Counterparts:
         """
         if axis == 0 and _packed(path):
             return _of_each_third(shape[0], whole[0])
-        own, its = dict(self.student.along(path, shape)), dict(self.teacher.along(path, whole))
+        own, its = dict(self.student.along(path, shape)), dict(self.teacher.along(self.its(path), whole))
         if axis in own and axis in its:
             return self._matched(own[axis], its[axis])
         return torch.arange(shape[axis]) if shape[axis] <= whole[axis] else None

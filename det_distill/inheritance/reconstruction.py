@@ -15,6 +15,7 @@ from mmdet.structures.bbox import bbox2roi
 from torch import Tensor
 
 from det_distill.inheritance.least_squares import LeastSquares
+from det_distill.inheritance.places import Origin
 from det_distill.inheritance.rows import Layer, Wanted, is_plain, matrix_of, rows_at, set_matrix, wanted_of
 from det_distill.modes import evaluating
 from det_distill.refusals import at_least, blamed, only_keys
@@ -84,7 +85,7 @@ def look_of(teacher: Teacher, inputs: Tensor, samples: Sequence[Any], rois: bool
 
 @torch.no_grad()
 def reconstruct(
-    how: Reconstruction, student: View, teacher: Teacher, outputs: Mapping[str, Tensor], looks: Sequence[Look]
+    how: Reconstruction, student: View, teacher: Teacher, origins: Mapping[str, Origin], looks: Sequence[Look]
 ) -> dict[str, tuple[float, float]]:
     """Fit the student's layers in the order they run in.
 
@@ -92,8 +93,8 @@ def reconstruct(
         how: Numbers of images and rows, and the ridge.
         student: The student, its layers already those of `WeightSelection`.
         teacher: Its teacher.
-        outputs: By the dotted path of a layer that both have, (O,) which of the teacher's outputs its own shall be;
-            layers that are no plain convolution or linear layer stay as they are.
+        origins: By the dotted path of a layer, which of the teacher's layer's outputs its own shall be; layers that
+            are no plain convolution or linear layer stay as they are.
         looks: The images.
 
     Returns:
@@ -103,10 +104,10 @@ def reconstruct(
         ValueError: A layer gives other cells than its teacher's, for nets of other strides or resolutions.
     """
     modules = dict(student.detector.named_modules())
-    layers = {path: modules[path] for path in outputs if is_plain(modules[path])}
+    layers = {path: modules[path] for path in origins if is_plain(modules[path])}
     done: dict[str, tuple[float, float]] = {}
     with evaluating(student.detector):
-        for path, wanted in _wanted(how, teacher, _in_order(student, layers, looks[0]), outputs, looks):
+        for path, wanted in _wanted(how, teacher, _in_order(student, layers, looks[0]), origins, looks):
             layer = layers[path]
             squares = LeastSquares(matrix_of(layer))
             with blamed(f"reconstruct: '{path}'"):
@@ -133,7 +134,7 @@ def _wanted(
     how: Reconstruction,
     teacher: Teacher,
     layers: Mapping[str, Layer],
-    outputs: Mapping[str, Tensor],
+    origins: Mapping[str, Origin],
     looks: Sequence[Look],
 ) -> Iterator[tuple[str, list[list[Wanted]]]]:
     """Of each layer, in order, what it should give: of each look, call by call."""
@@ -142,10 +143,11 @@ def _wanted(
         some = paths[begin : begin + AT_ONCE]
         found: dict[str, list[list[Wanted]]] = {path: [] for path in some}
         for look in looks:
-            shown = teacher.watch(look.inputs, look.samples, some, look.rois)
+            shown = teacher.watch(look.inputs, look.samples, [origins[path].path for path in some], look.rois)
             for path in some:
-                most = max(1, how.rows // (len(looks) * len(shown[path])))
-                found[path].append([wanted_of(layers[path], one, outputs[path], most) for one in shown[path]])
+                calls = shown[origins[path].path]
+                most = max(1, how.rows // (len(looks) * len(calls)))
+                found[path].append([wanted_of(layers[path], one, origins[path].outputs, most) for one in calls])
         yield from found.items()
 
 

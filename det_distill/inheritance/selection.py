@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from det_distill.building import build
 from det_distill.inheritance.channels import channels_of
-from det_distill.inheritance.places import Counterparts
+from det_distill.inheritance.places import Counterparts, Origin
 from det_distill.inheritance.reconstruction import Reconstruction
 from det_distill.inheritance.sorting import sort_channels
 from det_distill.refusals import blamed, choice, suggestion
 from det_distill.teachers.faculty import Faculty
-from det_distill.views.base import View
+from det_distill.views.base import TRUNK, View
 from det_distill.views.taps import below
 
 CHANNELS = ("first", "heaviest")
@@ -30,7 +30,9 @@ class WeightSelection:
     """Gives a student's layers the first channels of its teacher's layers of the same name.
 
     A layer is inherited whole or not at all: it keeps its own initialisation where the teacher has none of that name,
-    a narrower one, or one of another kernel. Where maps lie side by side it has the first channels of each.
+    a narrower one, or one of another kernel. Where maps lie side by side it has the first channels of each. Necks that
+    count their levels from different ones on are matched level by level (see `twins`), so a RetinaNet has what a Faster
+    R-CNN has before its heads.
 
     Args:
         teacher: Whose weights, of several teachers; by default the first's.
@@ -59,7 +61,7 @@ class WeightSelection:
 
         Raises:
             ValueError: The teacher or a skipped module is unknown, no layer is skipped though the two have other
-                classes or anchors, or no layer fits.
+                classes or anchors and layers behind the neck are inherited, or no layer fits.
         """
         if self.teacher is not None:
             choice("teacher", self.teacher, teachers)
@@ -68,37 +70,40 @@ class WeightSelection:
             if path not in modules:
                 raise ValueError(f"skip names '{path}', no module of the student{suggestion(path, modules)}")
         source = self.source(teachers).view
+        self.counterparts = Counterparts(channels_of(student), channels_of(source))
+        found = dict(self.selected(student.detector, teachers))
+        if not found:
+            raise ValueError("no layer of the student has a teacher's of its name that is as wide or wider")
+        if self.skip or all(path.split(".")[0] in TRUNK for path in found):
+            return
         for what, its, own in (
             ("classes", source.classes, student.classes),
             ("anchors a cell", *(getattr(view.priors, "num_base_priors", None) for view in (source, student))),
             ("bins of a distance", *(getattr(view.grid_head, "reg_max", None) for view in (source, student))),
         ):
-            if its != own and not self.skip:
+            if its != own:
                 raise ValueError(
                     f"the teacher has {its} {what}, the student {own}: name the layers that judge them in skip, as "
                     "['roi_head.bbox_head.fc_cls', 'roi_head.bbox_head.fc_reg']"
                 )
-        self.counterparts = Counterparts(channels_of(student), channels_of(source))
-        if not dict(self.selected(student.detector, teachers)):
-            raise ValueError("no layer of the student has a teacher's of its name that is as wide or wider")
 
     def selected(self, student: nn.Module, teachers: Faculty) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Each layer that inherits, with the parts of the teacher's weights that fit it."""
         source = dict(self.source(teachers).detector.named_modules())
         for path, layer in student.named_modules():
-            own = _own(layer)
-            if not own or path not in source or below(path, self.skip):
+            own, its = _own(layer), self.counterparts.its(path)
+            if not own or its not in source or below(path, self.skip):
                 continue
-            given = _own(source[path])
+            given = _own(source[its])
             weights = {name: f"{path}.{name}" if name.startswith("in_proj") else path for name in own if name in given}
             parts = {name: self.counterparts.part(of, given[name], own[name].shape) for name, of in weights.items()}
             found = {name: one for name, one in parts.items() if one is not None}
             if found.keys() == own.keys():
                 yield path, found
 
-    def outputs(self, student: nn.Module, teachers: Faculty) -> dict[str, Tensor]:
-        """Of each layer that inherits and runs where boxes are found, (O,) which outputs of its teacher's it gives."""
-        found = {path: self.counterparts.outputs(path) for path, _ in self.selected(student, teachers)}
+    def origins(self, student: nn.Module, teachers: Faculty) -> dict[str, Origin]:
+        """Where each layer that inherits, and runs where boxes are found, comes from."""
+        found = {path: self.counterparts.origin(path) for path, _ in self.selected(student, teachers)}
         return {path: one for path, one in found.items() if one is not None}
 
     def __call__(self, student: nn.Module, teachers: Faculty) -> None:

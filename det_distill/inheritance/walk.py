@@ -17,17 +17,21 @@ LOST = torch.empty(0, dtype=torch.long)  # channels whose order something else h
 
 @dataclass(frozen=True)
 class Call:
-    """One forward of a module: what made its input and its output, nodes of autograd's graph, and how wide that is."""
+    """One forward of a module: what made its input and its output, nodes of autograd's graph, and how wide that is, of
+    maps also how many cells high and wide.
+    """
 
     given: Any
     made: Any
     width: int
+    cells: tuple[int, ...]
 
     @classmethod
     def of(cls, args: tuple[Any, ...], value: Any) -> "Call":
         """Now: an in-place ReLU behind a layer is about to change what made its output."""
         given, made = (getattr(one, "grad_fn", None) for one in (args[0] if args else None, value))
-        return cls(given, made, value.shape[1] if isinstance(value, Tensor) and value.dim() > 1 else 0)
+        shape = tuple(value.shape) if isinstance(value, Tensor) else ()
+        return cls(given, made, shape[1] if len(shape) > 1 else 0, shape[2:] if len(shape) == 4 else ())
 
 
 class Walk:

@@ -197,8 +197,8 @@ def test_a_gate_of_two_maps_is_no_part_of_a_gate_of_one():
     two = gated(lambda m, x: m.end(m.g(x) * torch.cat((m.a(x), m.b(x)), 1)), a=(3, 2), b=(3, 2), g=(3, 4), end=(4, 1))
     one = gated(lambda m, x: m.end(m.g(x) * m.a(x)), a=(3, 6), g=(3, 6), end=(6, 1))
     found = counterparts(two, one)
-    assert found.outputs("layers.a").tolist() == [0, 1]
-    assert found.outputs("layers.g") is None
+    assert found.origin("layers.a").outputs.tolist() == [0, 1]
+    assert found.origin("layers.g") is None
     assert found.part("layers.end", torch.zeros(1, 6, 1, 1), (1, 4, 1, 1)) is None
 
 
@@ -208,7 +208,7 @@ def test_a_layer_nobody_knows_of_gives_its_first():
     assert own is not None
     assert own.tolist() == [[0, 1], [3, 4]]
     assert found.part("mask_head", torch.zeros(4, 3), (5, 2)) is None
-    assert found.outputs("mask_head") is None
+    assert found.origin("mask_head") is None
 
 
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=12), st.integers(0, 12))

@@ -101,9 +101,9 @@ def test_a_student_finds_the_living_channels_of_each_map(tmp_path: Path, backwar
 
 def test_a_gate_of_two_maps_gives_the_first_of_each(tmp_path: Path):
     model, _ = begun(tmp_path, False, "first")
-    found = model.inherit.outputs(model.student, model.teachers)
-    assert found["backbone.stage1.1.attention.fc"].tolist() == [*range(8), *range(16, 24)]
-    assert found["backbone.stage1.1.final_conv.conv"].tolist() == [*range(16)]
+    found = model.inherit.origins(model.student, model.teachers)
+    assert found["backbone.stage1.1.attention.fc"].outputs.tolist() == [*range(8), *range(16, 24)]
+    assert found["backbone.stage1.1.final_conv.conv"].outputs.tolist() == [*range(16)]
 
 
 def test_a_shallower_rtmdet_begins_whole_and_learns():

@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from torch import nn
 
 import tiny
+from det_distill.inheritance.places import Origin
 from det_distill.inheritance.reconstruction import Reconstruction, look_of, reconstruct
 
 NETS = {
@@ -37,11 +38,11 @@ def pair(tmp_path: Path, model: Any) -> Any:
     return built
 
 
-def looks_and_outputs(built: Any, count: int = 3) -> tuple[list[Any], dict[str, torch.Tensor]]:
-    outputs = built.inherit.outputs(built.student, built.teachers)
-    rois = any(built.view.stage(path) == "roi" for path in outputs)
+def looks_and_origins(built: Any, count: int = 3) -> tuple[list[Any], dict[str, Origin]]:
+    origins = built.inherit.origins(built.student, built.teachers)
+    rois = any(built.view.stage(path) == "roi" for path in origins)
     batches = [built.data_preprocessor(tiny.batch(2, seed=seed), training=True) for seed in range(count)]
-    return [look_of(built.teacher, one["inputs"], one["data_samples"], rois) for one in batches], outputs
+    return [look_of(built.teacher, one["inputs"], one["data_samples"], rois) for one in batches], origins
 
 
 def shown(view: Any, look: Any, paths: list[str]) -> dict[str, torch.Tensor]:
@@ -65,9 +66,9 @@ def test_a_student_that_can_be_its_teacher_becomes_it_whatever_its_layers_held(t
     for one in plain(built).values():
         for value in one.parameters():
             nn.init.normal_(value, std=0.1)
-    looks, outputs = looks_and_outputs(built, 4)
+    looks, origins = looks_and_origins(built, 4)
     *looks, unseen = looks
-    done = reconstruct(Reconstruction(rows=10**6, ridge=1e-9), built.view, built.teacher, outputs, looks)
+    done = reconstruct(Reconstruction(rows=10**6, ridge=1e-9), built.view, built.teacher, origins, looks)
     assert set(done) == {*plain(built)}
     assert min(before for before, _ in done.values()) > 0.3
     assert max(after for _, after in done.values()) < 5e-3
@@ -85,10 +86,10 @@ def test_each_layer_gives_more_of_what_it_should(tmp_path: Path):
     model = tiny.distiller(tiny.faster_rcnn(), tiny.write_teacher(tmp_path, wide), init_cfg=SELECTION)
     built = MODELS.build(model)
     built.init_weights()
-    looks, outputs = looks_and_outputs(built)
+    looks, origins = looks_and_origins(built)
     stem = built.student.backbone.conv1
     start = stem.weight.detach().clone()
-    done = reconstruct(Reconstruction(rows=10**6, ridge=0.5), built.view, built.teacher, outputs, looks)
+    done = reconstruct(Reconstruction(rows=10**6, ridge=0.5), built.view, built.teacher, origins, looks)
     assert list(done)[:2] == ["backbone.conv1", "backbone.layer1.0.conv1"]
     assert all(after <= before + 1e-9 for before, after in done.values())
     assert sum(after for _, after in done.values()) < 0.8 * sum(before for before, _ in done.values())
@@ -108,8 +109,8 @@ def test_modes_norms_and_gradients_are_as_before(tmp_path: Path):
         for name, value in built.student.state_dict().items()
         if name.rsplit(".", 1)[0] not in plain(built)
     }
-    looks, outputs = looks_and_outputs(built, 1)
-    reconstruct(Reconstruction(rows=50), built.view, built.teacher, outputs, looks)
+    looks, origins = looks_and_origins(built, 1)
+    reconstruct(Reconstruction(rows=50), built.view, built.teacher, origins, looks)
     assert modes == {name: one.training for name, one in built.student.named_modules()}
     state = built.student.state_dict()
     assert len(others) > 50
@@ -119,21 +120,21 @@ def test_modes_norms_and_gradients_are_as_before(tmp_path: Path):
 
 def test_a_layer_of_other_cells_is_named(tmp_path: Path):
     built = pair(tmp_path, tiny.faster_rcnn())
-    looks, outputs = looks_and_outputs(built, 1)
+    looks, origins = looks_and_origins(built, 1)
     built.student.neck.fpn_convs[0].conv.stride = (2, 2)
     words = r"^reconstruct: 'neck.fpn_convs.0.conv': it has cells \(2, 12, 16\) on the student, \(2, 24, 32\) on the"
     with pytest.raises(ValueError, match=words):
-        reconstruct(Reconstruction(rows=50), built.view, built.teacher, outputs, looks)
+        reconstruct(Reconstruction(rows=50), built.view, built.teacher, origins, looks)
 
 
 def test_a_layer_that_runs_more_often_on_the_teacher_is_named(tmp_path: Path):
     built = pair(tmp_path, tiny.faster_rcnn())
-    looks, outputs = looks_and_outputs(built, 1)
+    looks, origins = looks_and_origins(built, 1)
     built.student.neck.num_outs = 4
     with pytest.raises(
         ValueError, match=r"'rpn_head.rpn_conv': it runs 4 times on the student, 5 times on the teacher"
     ):
-        reconstruct(Reconstruction(rows=50), built.view, built.teacher, outputs, looks)
+        reconstruct(Reconstruction(rows=50), built.view, built.teacher, origins, looks)
 
 
 # ---------------------------------------------------------------- in a run

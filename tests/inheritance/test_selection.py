@@ -219,6 +219,6 @@ def test_of_an_attention_it_has_the_first_heads_queries_keys_and_values(tmp_path
             mine, theirs = slice(part * own, part * own + own), slice(part * its, part * its + own)
             assert torch.equal(found[f"{weight}weight"][mine], saved[f"{weight}weight"][theirs, :own])
             assert torch.equal(found[f"{weight}bias"][mine], saved[f"{weight}bias"][theirs])
-        told = model.inherit.outputs(model.student, model.teachers)
+        told = model.inherit.origins(model.student, model.teachers)
         if weight[:-1] in told:  # a layer of its own, which may be fitted
-            assert torch.equal(found[f"{weight}bias"], saved[f"{weight}bias"][told[weight[:-1]]])
+            assert torch.equal(found[f"{weight}bias"], saved[f"{weight}bias"][told[weight[:-1]].outputs])
