@@ -27,10 +27,11 @@ def twins(student: Mapping[str, Cells], teacher: Mapping[str, Cells]) -> dict[st
     own, its = _by_list(student), _by_list(teacher)
     found: dict[str, str | None] = {}
     for name, levels in own.items():
-        others = {cells: path for path, cells in its[name].items()} if name in its else {}
-        alone = len(others) == len(its.get(name, {}))  # else the number counts something else
-        same = all(teacher.get(path) == cells for path, cells in levels.items() if path in teacher)
-        if alone and not same and {*levels.values()} & {*others}:
+        named = its.get(name, {})
+        others = {cells: path for path, cells in named.items()}
+        levelled = len(others) == len(named)  # else the number counts something else
+        same = all(teacher[path] == cells for path, cells in levels.items() if path in teacher)
+        if levelled and not same and {*levels.values()} & {*others}:
             found |= {path: others.get(cells) for path, cells in levels.items()}
     return found
 
@@ -43,4 +44,4 @@ def _by_list(layers: Mapping[str, Cells]) -> dict[str, dict[str, Cells]]:
         number = next((index for index, part in enumerate(parts) if part.isdigit()), None)
         if parts[0] == "neck" and number is not None:
             found[".".join((*parts[:number], "*", *parts[number + 1 :]))][path] = cells
-    return dict(found)
+    return found
